@@ -1,0 +1,64 @@
+//! The command line as typed. Slips get a remedy here; whether the values make sense together is
+//! left to [`plan`](crate::plan).
+
+mod run;
+mod slips;
+mod values;
+
+use std::ffi::OsString;
+
+use clap::CommandFactory as _;
+use clap::FromArgMatches as _;
+
+pub(crate) use run::{Format, RunArgs};
+pub(crate) use slips::url_authority;
+pub(crate) use values::{Header, Observe, SignalArg, WhenArg};
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// The main job.
+    Run(Box<RunArgs>),
+    /// Help or the version was asked for, and printed.
+    Printed,
+    /// Nothing was asked for: help goes to stderr.
+    Nothing(String),
+}
+
+/// A slip on the command line, with its remedy.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Slip(pub(crate) String);
+
+/// Reads the command line, the program's own name first.
+pub(crate) fn parse(words: &[OsString]) -> Result<Request, Slip> {
+    let typed = words.get(1..).unwrap_or_default();
+    let (options, command) = match typed.iter().position(|word| word == "--") {
+        Some(at) => (&typed[..at], Some(&typed[at + 1..])),
+        None => (typed, None),
+    };
+    let mut clap = RunArgs::command();
+    if typed.is_empty() {
+        return Ok(Request::Nothing(clap.render_help().to_string()));
+    }
+    if let Some(slip) = slips::find(&clap, options) {
+        return Err(slip);
+    }
+    let program = words.first().cloned().unwrap_or_else(|| "probe".into());
+    let matches = match clap.try_get_matches_from_mut(std::iter::once(&program).chain(options)) {
+        Ok(matches) => matches,
+        Err(error) => return slips::explain(error),
+    };
+    let mut args = RunArgs::from_arg_matches(&matches).map_err(|e| Slip(e.to_string()))?;
+    match command {
+        Some([]) => {
+            return Err(Slip(
+                "`--` is followed by no command; put the server's start command behind it"
+                    .to_owned(),
+            ));
+        }
+        Some(command) => args.command = command.to_vec(),
+        None => {}
+    }
+    Ok(Request::Run(Box::new(args)))
+}

@@ -1,0 +1,148 @@
+//! Slips of the tongue, each with its remedy: a target without its option, a URL for a target, a
+//! server's command without `--` before it.
+
+use std::ffi::OsString;
+
+use clap::Command;
+use clap::error::{ContextKind, ErrorKind};
+
+use super::{Request, Slip};
+
+/// Looks for a word that is neither an option nor an option's value.
+pub(super) fn find(command: &Command, words: &[OsString]) -> Option<Slip> {
+    let stray = stray_word(command, words)?;
+    Some(Slip(if let Some(authority) = url_authority(&stray) {
+        format!(
+            "a target has no scheme or path; give --target {authority}, and the path with --path"
+        )
+    } else if looks_like_target(&stray) {
+        format!("`{stray}` looks like the target; give it as --target {stray}")
+    } else {
+        format!("put `--` before the server's command: probe [OPTIONS] -- {stray} ...")
+    }))
+}
+
+/// What `--target URL` should have been.
+pub(crate) fn url_authority(text: &str) -> Option<String> {
+    let (scheme, rest) = text.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    let authority = authority.rsplit('@').next().unwrap_or(authority);
+    let has_port = authority
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()));
+    let port = if scheme.eq_ignore_ascii_case("https") {
+        443
+    } else {
+        80
+    };
+    Some(if has_port {
+        authority.to_owned()
+    } else {
+        format!("{authority}:{port}")
+    })
+}
+
+fn looks_like_target(word: &str) -> bool {
+    word.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit())
+    })
+}
+
+/// The first word that no option takes.
+fn stray_word(command: &Command, words: &[OsString]) -> Option<String> {
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let word = word.to_string_lossy();
+        if !word.starts_with('-') || word == "-" {
+            return Some(word.into_owned());
+        }
+        if takes_next_word(command, &word)? {
+            words.next();
+        }
+    }
+    None
+}
+
+/// Whether the word behind this option is its value; none where the option is unknown, which is
+/// clap's to say.
+fn takes_next_word(command: &Command, word: &str) -> Option<bool> {
+    if let Some(long) = word.strip_prefix("--") {
+        let name = long.split('=').next()?;
+        let arg = command
+            .get_arguments()
+            .find(|a| a.get_long() == Some(name))?;
+        return Some(arg.get_action().takes_values() && !long.contains('='));
+    }
+    // Short options may be bundled: the first that takes a value takes the rest, or the next word.
+    let mut letters = word.chars().skip(1);
+    while let Some(letter) = letters.next() {
+        let arg = command
+            .get_arguments()
+            .find(|a| a.get_short() == Some(letter))?;
+        if arg.get_action().takes_values() {
+            return Some(letters.next().is_none());
+        }
+    }
+    Some(false)
+}
+
+/// Makes one sentence with a remedy of what clap found, or prints the help that was asked for.
+pub(super) fn explain(error: clap::Error) -> Result<Request, Slip> {
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    ) {
+        // A reader that has gone away needs no help.
+        let _ = error.print();
+        return Ok(Request::Printed);
+    }
+    let context = |kind| error.get(kind).map(ToString::to_string).unwrap_or_default();
+    let arg = context(ContextKind::InvalidArg);
+    let option = arg.split(' ').next().unwrap_or_default();
+    Err(Slip(match error.kind() {
+        ErrorKind::UnknownArgument => {
+            let near = context(ContextKind::SuggestedArg);
+            if near.is_empty() {
+                format!("there is no option `{arg}`; `probe --help` lists them")
+            } else {
+                format!("there is no option `{arg}`; did you mean `{near}`?")
+            }
+        }
+        ErrorKind::ValueValidation => {
+            let reason =
+                std::error::Error::source(&error).map_or_else(String::new, ToString::to_string);
+            format!("{option}: {reason}")
+        }
+        ErrorKind::InvalidValue if context(ContextKind::InvalidValue).is_empty() => {
+            format!("{option} needs a value; give it as {arg}")
+        }
+        ErrorKind::InvalidValue => format!(
+            "{option}: `{}` is not possible; give one of {}",
+            context(ContextKind::InvalidValue),
+            context(ContextKind::ValidValue)
+        ),
+        ErrorKind::ArgumentConflict => {
+            let prior = context(ContextKind::PriorArg);
+            let prior = prior.split(' ').next().unwrap_or_default();
+            if prior == option {
+                format!("{option} may be given once only; leave one out")
+            } else {
+                format!("{option} and {prior} exclude each other; leave one out")
+            }
+        }
+        ErrorKind::MissingRequiredArgument => {
+            format!("{} is needed here too; add it", first_word(&arg))
+        }
+        _ => first_line(&error.to_string()),
+    }))
+}
+
+fn first_word(text: &str) -> &str {
+    text.split(' ').next().unwrap_or(text)
+}
+
+fn first_line(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    let line = line.strip_prefix("error: ").unwrap_or(line);
+    format!("{line}; see `probe --help`")
+}

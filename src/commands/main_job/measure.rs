@@ -1,0 +1,313 @@
+//! The run itself: one loop over what is due, what came, and what the server's processes did.
+
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use nix::unistd::Pid;
+
+use super::StartedServer;
+use crate::commands::interrupt::Interrupt;
+use crate::commands::recorder::{Message, Recorded, Recorder};
+use crate::connect::socket::Engine;
+use crate::observe::packet::{PacketVantage, WireStats};
+use crate::report::events::ControlEvent;
+use crate::target::trigger::{Action, CommandResult, Fired, Triggers};
+use crate::target::watch::ExitWatch;
+use crate::time::{Clock, Stamp};
+
+/// How long the engine may wait before it looks for interrupts, exits and the progress bar.
+const SLICE: Duration = Duration::from_millis(50);
+/// A progress bar is shown once a run has lasted so long.
+const PROGRESS_AFTER: Duration = Duration::from_secs(1);
+/// Longer than this a command of --trigger is not waited for once all connections have ended.
+const TRIGGER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A run under way.
+pub(super) struct Run {
+    clock: Clock,
+    engine: Engine,
+    triggers: Triggers,
+    exits: ExitWatch,
+    recorder: Recorder,
+    vantage: Option<PacketVantage>,
+    wire_missing: Option<String>,
+    count: u64,
+    ended: u64,
+    log: Log,
+    progress: Option<ProgressBar>,
+}
+
+/// What was done to the server and seen of its processes.
+#[derive(Default)]
+pub(super) struct Log {
+    /// Triggers pulled.
+    pub(super) fired: Vec<Fired>,
+    /// Commands of triggers that ended.
+    pub(super) commands: Vec<CommandResult>,
+    /// Commands of triggers that were still running at the end.
+    pub(super) still_running: usize,
+    /// Processes that exited.
+    pub(super) exits: Vec<(Pid, Stamp)>,
+    /// The server's main process.
+    pub(super) master: Option<Pid>,
+    /// Triggers that were never pulled.
+    pub(super) unfired: bool,
+}
+
+/// A run that has ended.
+pub(super) struct Ended {
+    /// What was recorded.
+    pub(super) recorded: Recorded,
+    /// What the wire vantage saw.
+    pub(super) capture: Option<WireStats>,
+    /// Why there was no wire vantage.
+    pub(super) wire_missing: Option<String>,
+    /// What was done to the server.
+    pub(super) log: Log,
+    /// From the first connection to the end of the last.
+    pub(super) took_ns: i64,
+}
+
+impl Run {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each part is opened by the one caller"
+    )]
+    pub(super) fn new(
+        clock: Clock,
+        engine: Engine,
+        triggers: Triggers,
+        exits: ExitWatch,
+        recorder: Recorder,
+        vantage: Option<PacketVantage>,
+        wire_missing: Option<String>,
+        count: u64,
+    ) -> Run {
+        let log = Log {
+            master: triggers.master().map(|master| master.pid()),
+            ..Log::default()
+        };
+        Run {
+            clock,
+            engine,
+            triggers,
+            exits,
+            recorder,
+            vantage,
+            wire_missing,
+            count,
+            ended: 0,
+            log,
+            progress: None,
+        }
+    }
+
+    /// Makes all connections and pulls all triggers, until the last has ended or somebody
+    /// interrupts.
+    pub(super) fn measure(&mut self, interrupt: &Interrupt, show_progress: bool) -> Result<()> {
+        let began = self.clock.now();
+        while !self.engine.is_done() || self.triggers.is_pending() {
+            if interrupt.came() || self.recorder.has_failed() {
+                self.log.unfired = self.triggers.is_pending();
+                self.engine.interrupt();
+                self.hand_over();
+                break;
+            }
+            self.pull_triggers()?;
+            let first = self.engine.first_opened();
+            let slice = self.clock.now() + SLICE;
+            let wake = self
+                .triggers
+                .next_due(first)
+                .map_or(slice, |due| due.min(slice));
+            self.engine
+                .turn(self.triggers.steady_limit(), Some(wake))
+                .context("waiting for connections failed")?;
+            self.hand_over();
+            self.note_server();
+            if show_progress && self.clock.now() > began + PROGRESS_AFTER {
+                self.show_progress();
+            }
+        }
+        if let Some(progress) = &self.progress {
+            progress.finish_and_clear();
+        }
+        Ok(())
+    }
+
+    fn pull_triggers(&mut self) -> Result<()> {
+        if !self.engine.is_settled() || !self.triggers.is_pending() {
+            return Ok(());
+        }
+        let started = self.engine.steady_started();
+        let first = self.engine.first_opened();
+        // Workers that were forked since are watched as well.
+        if self.triggers.is_due(started, first)
+            && let Some(master) = self.log.master
+        {
+            self.exits
+                .watch_tree(master)
+                .context("cannot watch the server's processes")?;
+        }
+        let fired = self
+            .triggers
+            .fire_due(started, first)
+            .context("cannot start a thread")?;
+        for fired in fired {
+            self.engine.trigger(fired.at);
+            self.recorder.tell(Message::Signal(fired.at));
+            for event in control_events(&fired) {
+                self.recorder.tell(Message::Control(event));
+            }
+            self.log.fired.push(fired);
+        }
+        Ok(())
+    }
+
+    /// Hands attempts that have ended to the recorder.
+    fn hand_over(&mut self) {
+        let ended = self.engine.take_ended();
+        if !ended.is_empty() {
+            self.ended += ended.len() as u64;
+            self.recorder.tell(Message::Ended(ended));
+        }
+    }
+
+    /// Notes exits of the server's processes and commands that ended.
+    fn note_server(&mut self) {
+        for exit in self.exits.take() {
+            if Some(exit.pid) == self.log.master {
+                self.recorder.tell(Message::TargetDead(exit.at));
+            }
+            self.recorder.tell(Message::Control(ControlEvent {
+                at: exit.at,
+                event: "exit",
+                pid: Some(exit.pid.as_raw()),
+                detail: String::new(),
+            }));
+            self.log.exits.push((exit.pid, exit.at));
+        }
+        let results = self.triggers.take_results();
+        self.note_commands(results);
+    }
+
+    fn note_commands(&mut self, results: Vec<CommandResult>) {
+        for result in results {
+            self.recorder.tell(Message::Control(ControlEvent {
+                at: result.at,
+                event: "trigger_end",
+                pid: None,
+                detail: format!("{}: {}", result.command, result.status),
+            }));
+            self.log.commands.push(result);
+        }
+    }
+
+    fn show_progress(&mut self) {
+        let progress = self
+            .progress
+            .get_or_insert_with(|| progress_bar(self.count));
+        progress.set_position(self.ended);
+        let open = self.engine.started() - self.ended;
+        progress.set_message(format!("{open} open"));
+    }
+
+    /// Stops what runs and waits until everything is recorded.
+    pub(super) fn end(
+        mut self,
+        server: Option<&mut StartedServer>,
+        interrupt: &Interrupt,
+    ) -> Ended {
+        let took_ns = self
+            .engine
+            .first_opened()
+            .map_or(0, |first| self.clock.now().since(first));
+        let patience = if interrupt.came() {
+            Duration::ZERO
+        } else {
+            TRIGGER_PATIENCE
+        };
+        let results = self.triggers.wait_results(patience);
+        self.note_commands(results);
+        self.log.still_running = self.triggers.running();
+        if let Some(started) = server {
+            self.stop_server(started, interrupt);
+        }
+        self.note_server();
+        let recorded = self.recorder.finish();
+        Ended {
+            recorded,
+            capture: self.vantage.map(PacketVantage::stop),
+            wire_missing: self.wire_missing,
+            log: self.log,
+            took_ns,
+        }
+    }
+
+    fn stop_server(&mut self, started: &mut StartedServer, interrupt: &Interrupt) {
+        let nothing_sent = self.log.fired.is_empty();
+        let ask = nothing_sent || interrupt.came();
+        let came = interrupt.came();
+        // An interrupt that came before asked for this stop; only another one cuts it short, at
+        // once and from its own thread.
+        let cut_short = || !came && interrupt.came();
+        let stop = started
+            .server
+            .stop(ask, started.command.stop_timeout, &cut_short);
+        let pid = Some(started.server.pid().as_raw());
+        let steps = [
+            (stop.asked, "signal", "SIGTERM to end it"),
+            (stop.killed, "kill", "its group"),
+        ];
+        for (at, event, detail) in steps {
+            if let Some(at) = at {
+                self.recorder.tell(Message::Control(ControlEvent {
+                    at,
+                    event,
+                    pid,
+                    detail: detail.to_owned(),
+                }));
+            }
+        }
+        started.stop = Some(stop);
+    }
+}
+
+fn control_events(fired: &Fired) -> Vec<ControlEvent> {
+    let event = |event, pid, detail| ControlEvent {
+        at: fired.at,
+        event,
+        pid,
+        detail,
+    };
+    match &fired.action {
+        Action::Command(command) => vec![event("trigger", None, command.clone())],
+        Action::Signal(signal) => fired
+            .sent
+            .iter()
+            .map(|(pid, sent)| {
+                let detail = match sent {
+                    Ok(()) => signal.to_string(),
+                    Err(error) => format!("{signal}: {error:?}"),
+                };
+                event("signal", Some(pid.as_raw()), detail)
+            })
+            .collect(),
+    }
+}
+
+fn progress_bar(count: u64) -> ProgressBar {
+    let target = if io::stderr().is_terminal() {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    };
+    let bar = ProgressBar::with_draw_target(Some(count), target);
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} ended, {msg}, {elapsed}");
+    match style {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}

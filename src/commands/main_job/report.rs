@@ -1,0 +1,338 @@
+//! What a finished run says: run.json, the table, and whether a gate failed.
+
+use std::ffi::OsString;
+use std::io::{self, ErrorKind};
+use std::process::ExitCode;
+
+use anyhow::{Result, anyhow};
+
+use super::measure::{Ended, Log};
+use super::{Notes, StartedServer};
+use crate::commands::interrupt::Interrupt;
+use crate::commands::outputs::{OpenOutputs, WriteFailed};
+use crate::commands::say;
+use crate::outcome::Outcome;
+use crate::plan::{Target, reason};
+use crate::report::run::{
+    ClockReport, ExitReport, RunReport, SCHEMA, ServerReport, SummaryReport, TriggerReport,
+    VantageReport,
+};
+use crate::report::table::{self, Setting, millis, plural};
+use crate::summary::Summary;
+use crate::sys::host;
+use crate::target::trigger::{Action, Fired};
+use crate::time::{Clock, Stamp};
+
+/// A wall clock that moved further from the run clock was stepped.
+const STEP_NS: i64 = 1_000_000;
+
+/// What there is to report.
+pub(super) struct Report<'a> {
+    pub(super) run_id: &'a str,
+    pub(super) words: &'a [OsString],
+    pub(super) target: &'a Target,
+    pub(super) clock: Clock,
+    pub(super) max_lost: Option<u64>,
+    pub(super) interrupt: &'a Interrupt,
+    pub(super) server: Option<&'a StartedServer>,
+    pub(super) ended: &'a Ended,
+}
+
+impl Report<'_> {
+    /// Writes run.json and the table, and says how the run went.
+    pub(super) fn write(&self, opened: OpenOutputs, mut notes: Notes) -> Result<ExitCode> {
+        let broken_pipe = |f: &&WriteFailed| f.error.kind() == ErrorKind::BrokenPipe;
+        let failed: Vec<&WriteFailed> = self
+            .ended
+            .recorded
+            .failed
+            .iter()
+            .filter(|f| !broken_pipe(f))
+            .collect();
+        let piped_away = failed.len() < self.ended.recorded.failed.len();
+        let mut lines = self.remarks();
+        if let Some((path, file)) = &opened.run {
+            serde_json::to_writer_pretty(file, &self.run_json(&notes))
+                .map_err(io::Error::from)
+                .map_err(|error| anyhow!("cannot write {}: {}", path.display(), reason(&error)))?;
+        }
+        if !notes.quiet {
+            let setting = Setting {
+                target: self.target_name(),
+                took_ns: self.ended.took_ns,
+                triggers: self.ended.log.fired.iter().map(describe).collect(),
+                signal: self.signal(),
+                notes: std::mem::take(&mut lines),
+            };
+            let text = table::render(&self.ended.recorded.summary, &setting);
+            if opened.stdout_taken {
+                say(&mut io::stderr(), &text);
+            } else {
+                say(&mut io::stdout(), &text);
+            }
+        }
+        for failure in &failed {
+            notes.quiet = false;
+            notes.tell(format!(
+                "cannot write {}: {}; make room or give another path (what was measured until then \
+                 is above and in the other outputs)",
+                failure.name,
+                reason(&failure.error)
+            ));
+        }
+        Ok(ExitCode::from(if !failed.is_empty() {
+            2
+        } else if let Some(code) = self.interrupt.exit_code() {
+            code
+        } else if piped_away {
+            0
+        } else {
+            self.gate()
+        }))
+    }
+
+    /// 1 where --max-lost is exceeded or nothing certain was measured, said on stderr.
+    fn gate(&self) -> u8 {
+        let Some(max_lost) = self.max_lost else {
+            return 0;
+        };
+        let summary = &self.ended.recorded.summary;
+        let uncertain = summary.count(Outcome::LocalError) + summary.count(Outcome::Unfinished);
+        let why = if summary.lost > max_lost {
+            format!("{} lost, at most {max_lost} allowed", summary.lost)
+        } else if summary.count(Outcome::Served) == 0 {
+            "nothing was served".to_owned()
+        } else if uncertain > 0 {
+            format!("{uncertain} local_error or unfinished")
+        } else {
+            return 0;
+        };
+        say(&mut io::stderr(), &format!("probe: gate failed: {why}\n"));
+        1
+    }
+
+    fn signal(&self) -> Option<Stamp> {
+        self.ended.log.fired.iter().map(|fired| fired.at).min()
+    }
+
+    fn target_name(&self) -> String {
+        let address = self.target.address.to_string();
+        if self.target.name == address {
+            address
+        } else {
+            format!("{} ({address})", self.target.name)
+        }
+    }
+
+    /// What the reader of the table must know.
+    fn remarks(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let Ended {
+            recorded,
+            capture,
+            wire_missing,
+            log,
+            ..
+        } = self.ended;
+        trigger_remarks(log, &mut lines);
+        if let Some(stop) = self.server.and_then(|s| s.stop.as_ref())
+            && let Some(killed) = stop.killed
+        {
+            let after = self
+                .signal()
+                .or(stop.asked)
+                .map_or(0, |asked| killed.since(asked));
+            lines.push(format!(
+                "the server had not stopped {} after it was asked to, and was killed",
+                millis(after)
+            ));
+        }
+        if let Some(wire) = capture {
+            lines.push(format!(
+                "wire: {} packets, {} dropped by the kernel",
+                wire.packets, wire.kernel_drops
+            ));
+            let odd = [
+                (wire.late, "out of order beyond what is waited for"),
+                (wire.fragments, "fragments, not read"),
+                (wire.malformed, "unreadable"),
+            ];
+            for (n, what) in odd {
+                if n > 0 {
+                    lines.push(format!("wire: {n} {} {what}", plural(n, "packet")));
+                }
+            }
+        }
+        if let Some(missing) = wire_missing {
+            lines.push(format!("seen from the sockets alone; wire: {missing}"));
+        }
+        lines.extend(late(&recorded.summary));
+        lines.extend(unknown_causes(&recorded.summary));
+        let offset = self.clock.wall_offset_ns();
+        if offset.abs() > STEP_NS {
+            lines.push(format!(
+                "the wall clock moved by {} during the run; packet times are off by up to that",
+                millis(offset)
+            ));
+        }
+        if self.interrupt.came() {
+            lines.push("interrupted: this is what was seen until then".to_owned());
+        }
+        lines
+    }
+
+    fn run_json(&self, notes: &Notes) -> RunReport {
+        let ended = self.ended;
+        RunReport {
+            schema: SCHEMA,
+            run_id: self.run_id.to_owned(),
+            probe_version: env!("CARGO_PKG_VERSION"),
+            command: self
+                .words
+                .iter()
+                .map(|w| w.to_string_lossy().into_owned())
+                .collect(),
+            target: self.target_name(),
+            kernel: host::kernel(),
+            sysctls: host::sysctls(),
+            clock: ClockReport {
+                started_unix_ns: self.clock.started().0,
+                ended_unix_ns: self.clock.now().0,
+                wall_offset_at_end_ns: self.clock.wall_offset_ns(),
+            },
+            vantages: vec![
+                VantageReport {
+                    name: "socket",
+                    on: true,
+                    missing: None,
+                },
+                VantageReport {
+                    name: "wire",
+                    on: ended.capture.is_some(),
+                    missing: ended.wire_missing.clone(),
+                },
+            ],
+            triggers: trigger_reports(&ended.log),
+            exits: ended.log.exits.iter().map(exit_report).collect(),
+            server: self.server.map(server_report),
+            interrupted: self.interrupt.came(),
+            notes: notes.lines.clone(),
+            capture: ended.capture,
+            summary: SummaryReport::new(&ended.recorded.summary, self.signal()),
+        }
+    }
+}
+
+fn trigger_remarks(log: &Log, lines: &mut Vec<String>) {
+    for (fired, (pid, error)) in log
+        .fired
+        .iter()
+        .flat_map(|fired| fired.sent.iter().map(move |sent| (fired, sent)))
+        .filter_map(|(fired, (pid, sent))| Some((fired, (pid, sent.err()?))))
+    {
+        let Action::Signal(signal) = &fired.action else {
+            continue;
+        };
+        lines.push(format!(
+            "{signal} did not reach process {pid}: {}",
+            error.desc().to_lowercase()
+        ));
+    }
+    for command in log.commands.iter().filter(|command| !command.success) {
+        let output = command.output.trim();
+        lines.push(format!(
+            "trigger `{}` failed ({}): {output}",
+            command.command, command.status
+        ));
+    }
+    if log.still_running > 0 {
+        lines.push(format!(
+            "{} {} still running when the run ended",
+            log.still_running,
+            plural(log.still_running as u64, "trigger command")
+        ));
+    }
+    if log.unfired {
+        lines.push("ended before every trigger was pulled".to_owned());
+    }
+}
+
+/// Open-loop arrivals that came late say something about this host, not about the server.
+fn late(summary: &Summary) -> Option<String> {
+    const WORTH_SAYING_NS: i64 = 1_000_000;
+    (summary.latest_ns > WORTH_SAYING_NS).then(|| {
+        format!(
+            "connections were opened up to {} later than scheduled",
+            millis(summary.latest_ns)
+        )
+    })
+}
+
+/// What packets and sockets cannot tell.
+fn unknown_causes(summary: &Summary) -> Option<String> {
+    let open = [Outcome::ResetEmpty, Outcome::ClosedEmpty, Outcome::Hung];
+    let n: u64 = open.iter().map(|&outcome| summary.count(outcome)).sum();
+    (n > 0).then(|| {
+        format!(
+            "{n} {} whose cause packets alone cannot tell: see cause_candidates",
+            plural(n, "connection")
+        )
+    })
+}
+
+fn describe(fired: &Fired) -> String {
+    match &fired.action {
+        Action::Command(command) => format!("trigger: {command}"),
+        Action::Signal(signal) => {
+            let pids: Vec<String> = fired.sent.iter().map(|(pid, _)| pid.to_string()).collect();
+            format!("{signal} to {}", pids.join(", "))
+        }
+    }
+}
+
+fn trigger_reports(log: &Log) -> Vec<TriggerReport> {
+    let fired = log.fired.iter().map(|fired| {
+        let errors = fired.sent.iter().filter_map(|(pid, sent)| {
+            let error = sent.err()?;
+            Some(format!("{pid}: {error:?}"))
+        });
+        TriggerReport {
+            at_unix_ns: fired.at.0,
+            action: match &fired.action {
+                Action::Signal(signal) => signal.to_string(),
+                Action::Command(command) => command.clone(),
+            },
+            pids: fired.sent.iter().map(|(pid, _)| pid.as_raw()).collect(),
+            errors: errors.collect(),
+            status: None,
+            output: None,
+        }
+    });
+    let commands = log.commands.iter().map(|command| TriggerReport {
+        at_unix_ns: command.at.0,
+        action: format!("end of {}", command.command),
+        pids: Vec::new(),
+        errors: Vec::new(),
+        status: Some(command.status.clone()),
+        output: Some(command.output.clone()),
+    });
+    fired.chain(commands).collect()
+}
+
+fn exit_report(&(pid, at): &(nix::unistd::Pid, Stamp)) -> ExitReport {
+    ExitReport {
+        pid: pid.as_raw(),
+        at_unix_ns: at.0,
+    }
+}
+
+fn server_report(started: &StartedServer) -> ServerReport {
+    let stop = started.stop.clone().unwrap_or_default();
+    ServerReport {
+        pid: started.server.pid().as_raw(),
+        at_rest: started.at_rest,
+        status: stop.status,
+        asked_to_stop_unix_ns: stop.asked.map(|at| at.0),
+        killed_unix_ns: stop.killed.map(|at| at.0),
+    }
+}

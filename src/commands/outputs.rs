@@ -1,0 +1,210 @@
+//! The files of a run, opened before the first SYN.
+#![expect(clippy::disallowed_types, reason = "output files are opened here")]
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::cli::Format;
+use crate::plan::{Outputs, reason};
+use crate::record::Record;
+use crate::report::csv::CsvReport;
+use crate::report::events::{ControlEvent, EventsReport};
+use crate::report::{Context, ndjson};
+
+/// A buffered file or stdout.
+type Sink = BufWriter<Box<dyn Write + Send>>;
+
+/// server.log.
+pub(super) type LogFile = File;
+
+/// What records are written to.
+#[derive(Default)]
+pub(super) struct Writers {
+    csv: Vec<Named<CsvReport<Sink>>>,
+    json: Vec<Named<Sink>>,
+    events: Vec<Named<EventsReport<Sink>>>,
+}
+
+struct Named<T> {
+    name: String,
+    to: T,
+}
+
+/// The files of a run.
+pub(super) struct OpenOutputs {
+    /// Those that records go to.
+    pub(super) writers: Writers,
+    /// run.json.
+    pub(super) run: Option<(PathBuf, File)>,
+    /// server.log.
+    pub(super) log: Option<LogFile>,
+    /// Whether stdout is taken by records.
+    pub(super) stdout_taken: bool,
+}
+
+/// An output could not be written.
+#[derive(Debug)]
+pub(super) struct WriteFailed {
+    /// Which.
+    pub(super) name: String,
+    /// How.
+    pub(super) error: io::Error,
+}
+
+/// Opens every output.
+pub(super) fn open(outputs: &Outputs, server_log: bool) -> Result<OpenOutputs> {
+    let mut opened = OpenOutputs {
+        writers: Writers::default(),
+        run: None,
+        log: None,
+        stdout_taken: outputs.format != Format::Table,
+    };
+    let writers = &mut opened.writers;
+    let csv = |sink| CsvReport::new(sink).context("cannot write the header");
+    let events = |sink| EventsReport::new(sink).context("cannot write the header");
+    let json = Ok;
+    let stdout = Some(PathBuf::from("-"));
+    add(&mut writers.csv, outputs.csv.as_ref(), csv)?;
+    add(&mut writers.events, outputs.events.as_ref(), events)?;
+    add(&mut writers.json, outputs.json.as_ref(), json)?;
+    match outputs.format {
+        Format::Table => {}
+        Format::Csv => add(&mut writers.csv, stdout.as_ref(), csv)?,
+        Format::Json => add(&mut writers.json, stdout.as_ref(), json)?,
+    }
+    let named = [&outputs.csv, &outputs.events, &outputs.json];
+    opened.stdout_taken |= named.iter().any(|n| n.as_deref() == Some(Path::new("-")));
+    if let Some(folder) = &outputs.folder {
+        make_folder(folder)?;
+        add(&mut writers.csv, Some(&folder.join("connections.csv")), csv)?;
+        add(
+            &mut writers.events,
+            Some(&folder.join("events.csv")),
+            events,
+        )?;
+        add(
+            &mut writers.json,
+            Some(&folder.join("connections.ndjson")),
+            json,
+        )?;
+        let run = folder.join("run.json");
+        opened.run = Some((run.clone(), create(&run)?));
+        if server_log {
+            opened.log = Some(create(&folder.join("server.log"))?);
+        }
+    }
+    Ok(opened)
+}
+
+fn add<T>(
+    list: &mut Vec<Named<T>>,
+    path: Option<&PathBuf>,
+    make: impl FnOnce(Sink) -> Result<T>,
+) -> Result<()> {
+    let Some(path) = path else {
+        return Ok(());
+    };
+    let out: Box<dyn Write + Send> = if path == Path::new("-") {
+        Box::new(io::stdout())
+    } else {
+        Box::new(create(path)?)
+    };
+    let name = path.display().to_string();
+    let to = make(BufWriter::with_capacity(64 * 1024, out))
+        .with_context(|| format!("cannot write {name}"))?;
+    list.push(Named { name, to });
+    Ok(())
+}
+
+fn create(path: &Path) -> Result<File> {
+    File::create(path).map_err(|error| {
+        anyhow::anyhow!(
+            "cannot write {}: {}; give a path whose folder exists and may be written to",
+            path.display(),
+            reason(&error)
+        )
+    })
+}
+
+fn make_folder(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).map_err(|error| {
+        anyhow::anyhow!(
+            "cannot make the folder {}: {}; give a path that may be written to",
+            folder.display(),
+            reason(&error)
+        )
+    })?;
+    let mut entries = fs::read_dir(folder).map_err(|error| {
+        anyhow::anyhow!("cannot look into {}: {}", folder.display(), reason(&error))
+    })?;
+    if entries.next().is_some() {
+        bail!(
+            "the folder {} is not empty; give a new one, so that runs do not mix",
+            folder.display()
+        );
+    }
+    Ok(())
+}
+
+impl Writers {
+    /// Whether anybody wants to know each step.
+    pub(super) fn wants_steps(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// Writes a record everywhere. An output that fails is given up; the others go on.
+    pub(super) fn write(&mut self, record: &Record, run: &Context) -> Vec<WriteFailed> {
+        let mut failed = Vec::new();
+        each(&mut self.csv, &mut failed, |to| to.write(record, run));
+        each(&mut self.json, &mut failed, |to| {
+            ndjson::write(to, record, run)
+        });
+        each(&mut self.events, &mut failed, |to| to.write(record, run));
+        failed
+    }
+
+    /// Writes an event of the run.
+    pub(super) fn write_control(
+        &mut self,
+        event: &ControlEvent,
+        run: &Context,
+    ) -> Vec<WriteFailed> {
+        let mut failed = Vec::new();
+        each(&mut self.events, &mut failed, |to| {
+            to.write_control(event, run)
+        });
+        failed
+    }
+
+    /// Hands everything to the kernel.
+    pub(super) fn flush(&mut self) -> Vec<WriteFailed> {
+        let mut failed = Vec::new();
+        each(&mut self.csv, &mut failed, CsvReport::flush);
+        each(&mut self.json, &mut failed, Write::flush);
+        each(&mut self.events, &mut failed, EventsReport::flush);
+        failed
+    }
+}
+
+/// Does something to every writer, and takes those out that fail.
+fn each<T>(
+    list: &mut Vec<Named<T>>,
+    failed: &mut Vec<WriteFailed>,
+    mut act: impl FnMut(&mut T) -> io::Result<()>,
+) {
+    let mut i = 0;
+    while let Some(named) = list.get_mut(i) {
+        match act(&mut named.to) {
+            Ok(()) => i += 1,
+            Err(error) => {
+                let Named { name, to } = list.swap_remove(i);
+                // Its buffer would be written once more when it is dropped, and fail again.
+                std::mem::forget(to);
+                failed.push(WriteFailed { name, error });
+            }
+        }
+    }
+}

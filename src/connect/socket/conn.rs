@@ -1,0 +1,429 @@
+//! One connection: from connect() to close(), each call's error taken in the order in which a
+//! caller would meet it.
+#![expect(clippy::disallowed_types, reason = "this room makes connections")]
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+
+use nix::errno::Errno as Os;
+use rustix::event::epoll::EventFlags;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use crate::connect::request::Template;
+use crate::http::{Progress, ResponseReader};
+use crate::outcome::{Attempt, Call, Cohort, Errno, Failure, Response, SocketEnd};
+use crate::sys;
+use crate::time::{Clock, Stamp};
+
+/// What is expected back on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// One HTTP response; to a HEAD request it has no body.
+    Http {
+        /// The method is HEAD.
+        to_head: bool,
+    },
+    /// Bytes: so many, or until the server ends.
+    Bytes {
+        /// `--expect-bytes`.
+        expect: Option<u64>,
+    },
+}
+
+/// What all connections of an engine share: the template and the buffers.
+pub(super) struct Io {
+    template: Template,
+    content: Content,
+    request: Vec<u8>,
+    buffer: Vec<u8>,
+}
+
+/// An open connection.
+pub(super) struct Conn {
+    stream: TcpStream,
+    attempt: Attempt,
+    reader: Option<ResponseReader>,
+    phase: Phase,
+    /// Its request waits for the trigger.
+    waits: bool,
+    /// What write() has not taken yet.
+    unsent: Vec<u8>,
+    /// write() failed in a way that read() explains.
+    write_failed: Option<Failure>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// connect() has not been answered.
+    Connecting,
+    /// Connected; the request waits for the trigger.
+    Idle,
+    /// Connected; the request may be sent.
+    Ready,
+    /// The request is being or was sent.
+    Asked,
+}
+
+/// An attempt that never became a connection.
+pub(super) struct Failed {
+    pub(super) attempt: Box<Attempt>,
+}
+
+impl Failed {
+    /// Whether the source address had no port left.
+    pub(super) fn is_out_of_ports(&self) -> bool {
+        let address_in_use = [Os::EADDRNOTAVAIL as i32, Os::EADDRINUSE as i32];
+        matches!(
+            self.attempt.end,
+            SocketEnd::Failed(Failure { errno: Errno::Other(code), .. })
+                if address_in_use.contains(&code)
+        )
+    }
+}
+
+impl Io {
+    pub(super) fn new(template: Template, content: Content) -> Io {
+        Io {
+            template,
+            content,
+            request: Vec::new(),
+            buffer: vec![0; 64 * 1024],
+        }
+    }
+}
+
+impl Conn {
+    /// Calls connect().
+    pub(super) fn open(
+        target: SocketAddr,
+        source: Option<IpAddr>,
+        number: u64,
+        cohort: Cohort,
+        due: Stamp,
+        clock: &Clock,
+    ) -> Result<Conn, Failed> {
+        let opened = clock.now();
+        let mut attempt = Attempt {
+            conn: number,
+            cohort,
+            local: None,
+            peer: target,
+            due,
+            opened,
+            called: opened,
+            connected: None,
+            request: None,
+            request_len: 0,
+            written: 0,
+            response: Response::default(),
+            end: SocketEnd::Interrupted,
+            ended: opened,
+            info: None,
+        };
+        let fail = |mut attempt: Attempt, call, error: io::Error| {
+            let errno = classify(&error);
+            attempt.end = SocketEnd::Failed(Failure { call, errno });
+            attempt.ended = clock.now();
+            Failed {
+                attempt: Box::new(attempt),
+            }
+        };
+        let socket = match make_socket(target, source) {
+            Ok(socket) => socket,
+            Err(error) => return Err(fail(attempt, Call::Socket, error)),
+        };
+        attempt.opened = clock.now();
+        let called = socket.connect(&SockAddr::from(target));
+        attempt.called = clock.now();
+        attempt.local = local_address(&socket);
+        match called {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(Os::EINPROGRESS as i32) => {}
+            Err(error) => return Err(fail(attempt, Call::Connect, error)),
+        }
+        Ok(Conn {
+            stream: socket.into(),
+            attempt,
+            reader: None,
+            phase: Phase::Connecting,
+            waits: cohort == Cohort::Idle,
+            unsent: Vec::new(),
+            write_failed: None,
+        })
+    }
+
+    pub(super) fn socket(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    pub(super) fn opened(&self) -> Stamp {
+        self.attempt.opened
+    }
+
+    /// Whether its response is complete, or no longer of interest.
+    pub(super) fn is_complete(&self) -> bool {
+        self.attempt.response.complete.is_some() || self.attempt.response.malformed.is_some()
+    }
+
+    /// Whether connect() has not been answered.
+    pub(super) fn is_connecting(&self) -> bool {
+        self.phase == Phase::Connecting
+    }
+
+    /// Whether its deadline runs from its SYN.
+    pub(super) fn counts_from_syn(&self) -> bool {
+        self.attempt.cohort == Cohort::Steady || self.phase == Phase::Connecting
+    }
+
+    /// The trigger was pulled: an idle connection sends its request, one that is still connecting
+    /// as soon as it is connected.
+    pub(super) fn release(&mut self) {
+        self.waits = false;
+        if self.phase == Phase::Idle {
+            self.phase = Phase::Ready;
+        }
+    }
+
+    /// Takes what epoll reported; says what ended the connection, if anything did.
+    pub(super) fn handle(
+        &mut self,
+        flags: EventFlags,
+        now: Stamp,
+        clock: &Clock,
+        io: &mut Io,
+    ) -> Option<SocketEnd> {
+        let broken = flags.intersects(EventFlags::ERR | EventFlags::HUP);
+        if self.phase == Phase::Connecting {
+            if broken && let Some(error) = self.pending_error() {
+                return Some(failed(Call::Connect, &error));
+            }
+            if !flags.contains(EventFlags::OUT) {
+                return None;
+            }
+            self.attempt.connected = Some(now);
+            self.phase = if self.waits {
+                Phase::Idle
+            } else {
+                Phase::Ready
+            };
+        }
+        if self.phase == Phase::Idle {
+            // A reset while idle: the next write() would fail with it.
+            let reset = flags.contains(EventFlags::ERR);
+            return reset
+                .then(|| self.pending_error())
+                .flatten()
+                .map(|error| failed(Call::Write, &error));
+        }
+        let asking = self.phase == Phase::Ready;
+        if asking {
+            self.begin_request(clock, io);
+        }
+        self.write();
+        // What came while idle raised its edge then; after the request it is read at once.
+        let came = EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR;
+        let idle = self.attempt.cohort == Cohort::Idle;
+        if flags.intersects(came) || (asking && idle) || self.write_failed.is_some() {
+            let ended = flags.intersects(came.difference(EventFlags::IN)) || idle;
+            return self.read(ended, clock, io);
+        }
+        None
+    }
+
+    /// SO_ERROR, which reading consumes.
+    fn pending_error(&self) -> Option<io::Error> {
+        self.stream.take_error().unwrap_or_else(Some)
+    }
+
+    fn begin_request(&mut self, clock: &Clock, io: &mut Io) {
+        io.request.clear();
+        io.template.render(self.attempt.conn, &mut io.request);
+        self.attempt.request_len = io.request.len() as u64;
+        self.attempt.request = Some(clock.now());
+        self.phase = Phase::Asked;
+        self.reader = match io.content {
+            Content::Http { to_head } => Some(ResponseReader::new(to_head)),
+            Content::Bytes { .. } => None,
+        };
+        self.unsent.clear();
+        match self.stream.write(&io.request) {
+            Ok(n) => {
+                self.attempt.written = n as u64;
+                self.unsent.extend_from_slice(&io.request[n..]);
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.unsent.extend_from_slice(&io.request);
+            }
+            Err(error) => self.write_failed = Some(failure(Call::Write, &error)),
+        }
+    }
+
+    /// Sends what is left of the request. After a failure the response may still be read: the
+    /// server may have answered before it had read all.
+    fn write(&mut self) {
+        while self.write_failed.is_none() && !self.unsent.is_empty() {
+            match self.stream.write(&self.unsent) {
+                Ok(n) => {
+                    self.attempt.written += n as u64;
+                    self.unsent.drain(..n);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => self.write_failed = Some(failure(Call::Write, &error)),
+            }
+        }
+    }
+
+    /// Reads what is there; `ended` where epoll said that no more will come.
+    fn read(&mut self, ended: bool, clock: &Clock, io: &mut Io) -> Option<SocketEnd> {
+        // The first error is the one a caller would have met; EPIPE only repeats what read() says.
+        let first = self.write_failed.filter(|f| f.errno != Errno::Pipe);
+        loop {
+            match self.stream.read(&mut io.buffer) {
+                // A failed write() consumed the error that read() would have returned.
+                Ok(0) if first.is_some() => return first.map(SocketEnd::Failed),
+                Ok(0) => {
+                    self.finish(clock);
+                    return Some(SocketEnd::Eof);
+                }
+                Ok(n) => {
+                    self.take(n, clock, io);
+                    // A short read emptied the socket; the next byte raises a new edge.
+                    if n < io.buffer.len() && !ended {
+                        return None;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    return self.write_failed.map(SocketEnd::Failed);
+                }
+                Err(error) => {
+                    let failure = first.unwrap_or_else(|| failure(Call::Read, &error));
+                    return Some(SocketEnd::Failed(failure));
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, n: usize, clock: &Clock, io: &Io) {
+        let now = clock.now();
+        let response = &mut self.attempt.response;
+        response.bytes += n as u64;
+        response.first_byte.get_or_insert(now);
+        match (&mut self.reader, io.content) {
+            (Some(reader), _) => {
+                reader.push(&io.buffer[..n]);
+            }
+            (
+                None,
+                Content::Bytes {
+                    expect: Some(expect),
+                },
+            ) if response.bytes >= expect => {
+                response.complete.get_or_insert(now);
+                response.responses = 1;
+            }
+            (None, _) => {}
+        }
+        self.note_progress(now);
+    }
+
+    /// The server ended its side.
+    fn finish(&mut self, clock: &Clock) {
+        let now = clock.now();
+        if let Some(reader) = &mut self.reader {
+            reader.finish();
+        } else if self.attempt.response.bytes > 0 {
+            self.attempt.response.complete.get_or_insert(now);
+            self.attempt.response.responses = 1;
+        }
+        self.note_progress(now);
+    }
+
+    fn note_progress(&mut self, now: Stamp) {
+        let Some(reader) = &self.reader else {
+            return;
+        };
+        let response = &mut self.attempt.response;
+        response.status = reader.status();
+        match reader.progress() {
+            Progress::Nothing | Progress::Head | Progress::Blind => {}
+            Progress::Body => {
+                response.head.get_or_insert(now);
+            }
+            Progress::Complete => {
+                response.head.get_or_insert(now);
+                response.complete.get_or_insert(now);
+                response.responses = 1;
+            }
+            Progress::Malformed => {
+                response.malformed.get_or_insert(now);
+            }
+        }
+    }
+
+    /// Closes the socket, TCP_INFO read last.
+    pub(super) fn close(mut self, end: SocketEnd, at: Stamp) -> Attempt {
+        self.attempt.info = sys::socket::tcp_info(&self.stream).ok();
+        self.attempt.end = end;
+        self.attempt.ended = at;
+        self.attempt
+    }
+
+    /// Gives up before anything could be seen of the connection.
+    pub(super) fn fail_locally(self, error: io::Error, clock: &Clock) -> Failed {
+        let end = failed(Call::Socket, &error);
+        Failed {
+            attempt: Box::new(self.close(end, clock.now())),
+        }
+    }
+}
+
+fn make_socket(target: SocketAddr, source: Option<IpAddr>) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(target),
+        Type::STREAM.nonblocking().cloexec(),
+        Some(Protocol::TCP),
+    )?;
+    if let Some(source) = source {
+        sys::socket::bind_address_only(&socket)?;
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+    }
+    Ok(socket)
+}
+
+fn local_address(socket: &Socket) -> Option<SocketAddr> {
+    let address = socket.local_addr().ok()?.as_socket()?;
+    (address.port() != 0).then_some(address)
+}
+
+fn failed(call: Call, error: &io::Error) -> SocketEnd {
+    SocketEnd::Failed(failure(call, error))
+}
+
+fn failure(call: Call, error: &io::Error) -> Failure {
+    Failure {
+        call,
+        errno: classify(error),
+    }
+}
+
+/// What an errno says about the network (connect(2), tcp(7), icmp_err_convert in net/ipv4/icmp.c).
+fn classify(error: &io::Error) -> Errno {
+    let code = error.raw_os_error().unwrap_or(0);
+    match Os::from_raw(code) {
+        Os::ECONNREFUSED => Errno::Refused,
+        Os::ECONNRESET => Errno::Reset,
+        Os::EPIPE => Errno::Pipe,
+        Os::ETIMEDOUT => Errno::TimedOut,
+        Os::EHOSTUNREACH
+        | Os::ENETUNREACH
+        | Os::EACCES
+        | Os::EHOSTDOWN
+        | Os::ENONET
+        | Os::ENOPROTOOPT
+        | Os::EPROTO
+        | Os::EOPNOTSUPP => Errno::Unreachable(code),
+        _ => Errno::Other(code),
+    }
+}

@@ -1,0 +1,430 @@
+//! Both directions of one 4-tuple, from one SYN on: what was sent, what was acknowledged, what the
+//! bytes were, and when each thing first happened. What that amounts to is
+//! [`outcome`](crate::outcome)'s to say.
+
+mod exchange;
+mod half;
+mod rst;
+mod table;
+mod zeek;
+
+use crate::sequence::Sequence;
+use crate::time::Stamp;
+use crate::wire::{Direction, Ends, Flags, IcmpError, Segment};
+
+pub use exchange::{Exchanges, Protocol};
+pub use rst::RstKind;
+pub use table::FlowTable;
+pub use zeek::{ConnState, Zeek};
+
+use half::Half;
+
+/// One connection as its segments tell it.
+#[derive(Clone, Debug)]
+pub struct Flow {
+    ends: Ends,
+    began: Stamp,
+    last: Stamp,
+    client: Half,
+    server: Half,
+    exchanges: Exchanges,
+    sequence: Sequence,
+    zeek: Zeek,
+    times: Times,
+    rst_kind: Option<RstKind>,
+    flaws: Flaws,
+    timestamps: bool,
+    kept: Option<Vec<Seen>>,
+}
+
+/// One segment or ICMP error of a flow, kept for the list of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// When it was seen.
+    pub at: Stamp,
+    /// Who sent it; an ICMP error goes to the client.
+    pub direction: Direction,
+    /// What it was.
+    pub what: SeenWhat,
+}
+
+/// What was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SeenWhat {
+    /// A TCP segment.
+    Segment {
+        /// Its flags.
+        flags: Flags,
+        /// Its sequence number, relative to its sender's initial one.
+        rel_seq: u32,
+        /// Its acknowledgment, relative to the other side's initial number; none without ACK.
+        rel_ack: Option<u32>,
+        /// Payload bytes.
+        len: u32,
+    },
+    /// An ICMP error about one of the client's segments.
+    Icmp {
+        /// Type.
+        kind: u8,
+        /// Code.
+        code: u8,
+    },
+}
+
+/// When each thing that can decide an outcome was first seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    /// The first SYN.
+    pub syn: Option<Stamp>,
+    /// The server's SYN-ACK.
+    pub syn_ack: Option<Stamp>,
+    /// Everything the client sent so far had been ACKed (the last such moment).
+    pub request_acked: Option<Stamp>,
+    /// The server's FIN, once all bytes before it were seen.
+    pub server_fin: Option<Stamp>,
+    /// The server's RST.
+    pub server_rst: Option<Stamp>,
+    /// The client's FIN.
+    pub client_fin: Option<Stamp>,
+    /// The client's RST.
+    pub client_rst: Option<Stamp>,
+    /// An ICMP error that ends a connection attempt.
+    pub icmp: Option<Stamp>,
+    /// Whether that ICMP error is the kind that reads as a refusal.
+    pub icmp_refusal: bool,
+}
+
+/// What the vantage could not see of a flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flaws {
+    /// The first segment seen was no SYN.
+    pub began_inside: bool,
+    /// Bytes were acknowledged that were never seen.
+    pub hole: bool,
+    /// Payload was cut where framing depended on it.
+    pub snapped: bool,
+}
+
+impl Flow {
+    /// A flow that begins with `first`, which one of `ends` sent. With `keep`, its segments are
+    /// listed one by one too.
+    pub fn new(ends: Ends, protocol: Protocol, keep: bool, first: &Segment) -> Flow {
+        let mut flow = Flow {
+            ends,
+            began: first.at,
+            last: first.at,
+            client: Half::default(),
+            server: Half::default(),
+            exchanges: Exchanges::new(protocol),
+            sequence: Sequence::default(),
+            zeek: Zeek::default(),
+            times: Times::default(),
+            rst_kind: None,
+            flaws: Flaws {
+                began_inside: !first.flags.syn() || first.flags.ack(),
+                ..Flaws::default()
+            },
+            timestamps: false,
+            kept: keep.then(Vec::new),
+        };
+        flow.push(first);
+        flow
+    }
+
+    /// Takes the next segment. Returns false, and takes nothing, where it belongs to another flow:
+    /// other ends, or a SYN that begins a new connection on the same ones.
+    pub fn push(&mut self, segment: &Segment) -> bool {
+        let Some(direction) = segment.direction(&self.ends) else {
+            return false;
+        };
+        if self.is_begun_anew_by(direction, segment) {
+            return false;
+        }
+        self.last = self.last.max(segment.at);
+        self.sequence.push(direction, segment.flags, segment.len);
+        self.zeek.push(direction, segment);
+        if segment.flags.rst() {
+            self.push_rst(direction, segment);
+        } else {
+            self.push_sync(direction, segment);
+            self.push_ack(direction, segment);
+            self.push_data(direction, segment);
+        }
+        if self.kept.is_some() {
+            self.keep_segment(direction, segment);
+        }
+        true
+    }
+
+    fn keep_segment(&mut self, direction: Direction, segment: &Segment) {
+        let (own, peer) = match direction {
+            Direction::ToServer => (&self.client, &self.server),
+            Direction::ToClient => (&self.server, &self.client),
+        };
+        let flags = segment.flags;
+        let what = SeenWhat::Segment {
+            flags,
+            rel_seq: segment.seq.wrapping_sub(own.isn().unwrap_or(segment.seq)),
+            rel_ack: flags
+                .ack()
+                .then(|| segment.ack.wrapping_sub(peer.isn().unwrap_or(segment.ack))),
+            len: segment.len,
+        };
+        let at = segment.at;
+        self.kept.get_or_insert_default().push(Seen {
+            at,
+            direction,
+            what,
+        });
+    }
+
+    /// Takes an ICMP error that quotes a segment of the client's.
+    pub fn push_icmp(&mut self, error: &IcmpError) {
+        // Only while connecting does an ICMP error end anything (RFC 5461 4.1; tcp_v4_err).
+        if error.ends_connecting() && self.times.syn_ack.is_none() && self.times.icmp.is_none() {
+            self.times.icmp = Some(error.at);
+            self.times.icmp_refusal = error.is_refusal();
+        }
+        self.last = self.last.max(error.at);
+        if let Some(kept) = &mut self.kept {
+            kept.push(Seen {
+                at: error.at,
+                direction: Direction::ToClient,
+                what: SeenWhat::Icmp {
+                    kind: error.kind,
+                    code: error.code,
+                },
+            });
+        }
+    }
+
+    /// A SYN with another initial sequence number opens a new connection on a 4-tuple used before;
+    /// with the same one it is a retransmission (RFC 9293 3.4).
+    fn is_begun_anew_by(&self, direction: Direction, segment: &Segment) -> bool {
+        segment.flags.syn()
+            && !segment.flags.ack()
+            && !segment.flags.rst()
+            && direction == Direction::ToServer
+            && self.client.isn() != Some(segment.seq)
+            && (self.client.isn().is_some() || self.flaws.began_inside)
+    }
+
+    /// SYN and SYN-ACK fix where each side's bytes begin.
+    fn push_sync(&mut self, direction: Direction, segment: &Segment) {
+        if !segment.flags.syn() {
+            return;
+        }
+        match direction {
+            Direction::ToServer => {
+                if self.client.isn() == Some(segment.seq) {
+                    self.client.count_syn_again();
+                }
+                self.client
+                    .synchronize(segment.seq, segment.options.window_scale);
+                self.times.syn.get_or_insert(segment.at);
+            }
+            Direction::ToClient => {
+                self.server
+                    .synchronize(segment.seq, segment.options.window_scale);
+                if segment.flags.ack() {
+                    self.times.syn_ack.get_or_insert(segment.at);
+                    self.timestamps = segment.options.timestamps.is_some();
+                }
+            }
+        }
+    }
+
+    /// What one side acknowledges, the other had sent: bytes acknowledged and never seen are a hole.
+    fn push_ack(&mut self, direction: Direction, segment: &Segment) {
+        if !segment.flags.ack() {
+            return;
+        }
+        let was_acked = self.client.all_acked();
+        let (own, peer) = match direction {
+            Direction::ToServer => (&mut self.client, &mut self.server),
+            Direction::ToClient => (&mut self.server, &mut self.client),
+        };
+        own.window(segment.window, segment.flags.syn());
+        let missed = peer.acknowledge(segment.ack);
+        if missed > 0 {
+            self.flaws.hole = true;
+            if !segment.flags.fin() {
+                self.zeek.gap(opposite(direction));
+            }
+            self.deliver(opposite(direction), segment.at);
+        }
+        if direction == Direction::ToClient && !was_acked && self.client.all_acked() {
+            self.times.request_acked = Some(segment.at);
+        }
+    }
+
+    fn push_data(&mut self, direction: Direction, segment: &Segment) {
+        let half = match direction {
+            Direction::ToServer => &mut self.client,
+            Direction::ToClient => &mut self.server,
+        };
+        let was_acked = half.all_acked();
+        half.push(segment);
+        if direction == Direction::ToServer && was_acked && !half.all_acked() {
+            self.times.request_acked = None;
+        }
+        self.deliver(direction, segment.at);
+    }
+
+    /// Hands what is in order now to the reader of its direction.
+    fn deliver(&mut self, direction: Direction, at: Stamp) {
+        let half = match direction {
+            Direction::ToServer => &mut self.client,
+            Direction::ToClient => &mut self.server,
+        };
+        while let Some(chunk) = half.next_in_order() {
+            match direction {
+                Direction::ToServer => self.exchanges.client_bytes(at, &chunk.bytes, chunk.unseen),
+                Direction::ToClient => self.exchanges.server_bytes(at, &chunk.bytes, chunk.unseen),
+            }
+        }
+        self.flaws.snapped |= self.exchanges.is_blind() && !self.flaws.hole;
+        if half.is_finished() {
+            match direction {
+                Direction::ToServer => {
+                    self.times.client_fin.get_or_insert(at);
+                }
+                Direction::ToClient => {
+                    if self.times.server_fin.is_none() {
+                        self.times.server_fin = Some(at);
+                        self.exchanges.server_finished(at);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A RST ends the connection when its sequence number is acceptable to its receiver: while
+    /// connecting it must acknowledge the SYN, later lie in the window (RFC 9293 3.5.2, 3.5.3).
+    fn push_rst(&mut self, direction: Direction, segment: &Segment) {
+        match direction {
+            Direction::ToServer => {
+                if self.client.accepts_reset(segment.seq, &self.server) {
+                    self.times.client_rst.get_or_insert(segment.at);
+                }
+            }
+            Direction::ToClient => {
+                let connecting = self.times.syn_ack.is_none() && !self.flaws.began_inside;
+                let acceptable = if connecting {
+                    segment.flags.ack() && self.client.is_syn_acked_by(segment.ack)
+                } else {
+                    self.server.accepts_reset(segment.seq, &self.client)
+                };
+                if acceptable && self.times.server_rst.is_none() {
+                    self.times.server_rst = Some(segment.at);
+                    self.rst_kind = rst::kind(segment, self.timestamps, connecting);
+                }
+            }
+        }
+    }
+
+    /// Whether nothing more can belong to it but retransmissions: reset by either side, refused,
+    /// or both FINs acknowledged.
+    pub fn is_over(&self) -> bool {
+        let times = &self.times;
+        times.server_rst.is_some()
+            || times.client_rst.is_some()
+            || times.icmp.is_some()
+            || (self.client.is_fin_acked() && self.server.is_fin_acked())
+    }
+
+    /// Client and server.
+    pub fn ends(&self) -> Ends {
+        self.ends
+    }
+
+    /// When its first segment was seen.
+    pub fn began(&self) -> Stamp {
+        self.began
+    }
+
+    /// When its last segment was seen.
+    pub fn last(&self) -> Stamp {
+        self.last
+    }
+
+    /// When each thing was first seen.
+    pub fn times(&self) -> &Times {
+        &self.times
+    }
+
+    /// Its requests and responses.
+    pub fn exchanges(&self) -> &Exchanges {
+        &self.exchanges
+    }
+
+    /// Its segments, in order.
+    pub fn sequence(&self) -> &Sequence {
+        &self.sequence
+    }
+
+    /// Zeek's view of it.
+    pub fn zeek(&self) -> &Zeek {
+        &self.zeek
+    }
+
+    /// How the server's RST came about, by its fingerprint.
+    pub fn rst_kind(&self) -> Option<RstKind> {
+        self.rst_kind
+    }
+
+    /// What could not be seen of it.
+    pub fn flaws(&self) -> Flaws {
+        self.flaws
+    }
+
+    /// Takes out its segments, where they were kept.
+    pub fn take_kept(&mut self) -> Vec<Seen> {
+        self.kept.take().unwrap_or_default()
+    }
+
+    /// Payload bytes the client sent, each counted once.
+    pub fn request_bytes(&self) -> u64 {
+        self.client.bytes()
+    }
+
+    /// Payload bytes the server sent, each counted once.
+    pub fn response_bytes(&self) -> u64 {
+        self.server.bytes()
+    }
+
+    /// Whether the server's kernel acknowledged every byte the client sent; none where it sent none.
+    pub fn request_acked(&self) -> Option<bool> {
+        (self.client.bytes() > 0).then(|| self.client.all_acked())
+    }
+
+    /// SYNs the client sent again.
+    pub fn syn_retransmits(&self) -> u32 {
+        self.client.syns_again()
+    }
+
+    /// Segments with data or FIN that the client sent again.
+    pub fn retransmits(&self) -> u32 {
+        self.client.retransmits()
+    }
+
+    /// The initial sequence number of the side that sent `direction`.
+    pub fn isn(&self, direction: Direction) -> Option<u32> {
+        match direction {
+            Direction::ToServer => self.client.isn(),
+            Direction::ToClient => self.server.isn(),
+        }
+    }
+}
+
+fn opposite(direction: Direction) -> Direction {
+    match direction {
+        Direction::ToServer => Direction::ToClient,
+        Direction::ToClient => Direction::ToServer,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod script;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,222 @@
+//! The requests and responses inside a flow, and when the last of them began, was answered and was
+//! complete.
+
+use std::collections::VecDeque;
+
+use crate::http::{Progress, RequestEvent, RequestReader, ResponseReader};
+use crate::time::Stamp;
+
+/// What the bytes of a flow are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1, unless the client's first bytes say otherwise.
+    Http,
+    /// Anything else: answered when a byte came back and the server ended, or when that many did.
+    Opaque {
+        /// `--expect-bytes`.
+        expect: Option<u64>,
+    },
+}
+
+/// The exchanges of one flow; the times are those of the last one.
+#[derive(Clone, Debug)]
+pub struct Exchanges {
+    protocol: Protocol,
+    requests: RequestReader,
+    /// For each request still unanswered, whether its method was HEAD.
+    unanswered: VecDeque<bool>,
+    response: ResponseReader,
+    responses: u32,
+    status: Option<u16>,
+    received: u64,
+    blind: bool,
+    times: ExchangeTimes,
+}
+
+/// When the last exchange of a flow came how far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExchangeTimes {
+    /// The first byte of the request.
+    pub request: Option<Stamp>,
+    /// The first byte of the response.
+    pub first_byte: Option<Stamp>,
+    /// The last byte of the response's header block.
+    pub head: Option<Stamp>,
+    /// The last byte of the response.
+    pub complete: Option<Stamp>,
+    /// The byte that was no HTTP.
+    pub malformed: Option<Stamp>,
+}
+
+impl Exchanges {
+    pub(super) fn new(protocol: Protocol) -> Exchanges {
+        Exchanges {
+            protocol,
+            requests: RequestReader::default(),
+            unanswered: VecDeque::new(),
+            response: ResponseReader::new(false),
+            responses: 0,
+            status: None,
+            received: 0,
+            blind: false,
+            times: ExchangeTimes::default(),
+        }
+    }
+
+    /// Requests begun.
+    pub fn requests(&self) -> u32 {
+        match self.protocol {
+            Protocol::Http => self.requests.requests(),
+            Protocol::Opaque { .. } => u32::from(self.times.request.is_some()),
+        }
+    }
+
+    /// Complete responses.
+    pub fn responses(&self) -> u32 {
+        self.responses
+    }
+
+    /// The last final status code.
+    pub fn status(&self) -> Option<u16> {
+        self.response.status().or(self.status)
+    }
+
+    /// When the last exchange came how far.
+    pub fn times(&self) -> &ExchangeTimes {
+        &self.times
+    }
+
+    /// Whether framing depended on bytes that were not captured.
+    pub fn is_blind(&self) -> bool {
+        self.blind
+    }
+
+    /// Bytes of the client, in order: captured ones, then `unseen` more.
+    pub(super) fn client_bytes(&mut self, at: Stamp, bytes: &[u8], unseen: u64) {
+        let Exchanges {
+            requests,
+            unanswered,
+            times,
+            ..
+        } = self;
+        if let Protocol::Opaque { .. } = self.protocol {
+            times.request.get_or_insert(at);
+            return;
+        }
+        let mut event = |event| match event {
+            RequestEvent::Began => {
+                if unanswered.is_empty() {
+                    *times = ExchangeTimes {
+                        request: Some(at),
+                        ..ExchangeTimes::default()
+                    };
+                }
+                unanswered.push_back(false);
+            }
+            RequestEvent::Head { to_head } => {
+                if let Some(last) = unanswered.back_mut() {
+                    *last = to_head;
+                }
+            }
+        };
+        let first = requests.requests() == 0;
+        let is_http = requests.push(bytes, &mut event);
+        requests.skip(unseen, &mut event);
+        if first && !is_http {
+            self.protocol = Protocol::Opaque { expect: None };
+            times.request = Some(at);
+        }
+    }
+
+    /// Bytes of the server, in order: captured ones, then `unseen` more.
+    pub(super) fn server_bytes(&mut self, at: Stamp, bytes: &[u8], unseen: u64) {
+        let n = bytes.len() as u64 + unseen;
+        if n == 0 {
+            return;
+        }
+        self.received += n;
+        if let Protocol::Opaque { expect } = self.protocol {
+            self.times.first_byte.get_or_insert(at);
+            self.times.head.get_or_insert(at);
+            if expect.is_some_and(|expect| self.received >= expect) {
+                self.complete(at);
+            }
+            return;
+        }
+        let mut rest = bytes;
+        while !rest.is_empty() && self.expects_bytes() {
+            self.begin_response(at);
+            let used = self.response.push(rest);
+            rest = &rest[used..];
+            self.advance(at);
+        }
+        if unseen > 0 && self.expects_bytes() {
+            self.begin_response(at);
+            self.response.skip(unseen);
+            self.advance(at);
+        }
+    }
+
+    /// The server's FIN, all bytes before it seen.
+    pub(super) fn server_finished(&mut self, at: Stamp) {
+        match self.protocol {
+            Protocol::Opaque { expect } => {
+                if self.received > 0 && expect.is_none() && self.times.complete.is_none() {
+                    self.complete(at);
+                }
+            }
+            Protocol::Http => {
+                if self.times.complete.is_none() {
+                    self.response.finish();
+                    self.advance(at);
+                }
+            }
+        }
+    }
+
+    /// A response is under way or asked for, or the server speaks first.
+    fn expects_bytes(&self) -> bool {
+        self.times.complete.is_none()
+    }
+
+    fn begin_response(&mut self, at: Stamp) {
+        if self.response.progress() == Progress::Complete {
+            self.status = self.response.status();
+            self.response = ResponseReader::new(false);
+        }
+        if self.response.progress() == Progress::Nothing {
+            let to_head = self.unanswered.front().copied().unwrap_or(false);
+            self.response = ResponseReader::new(to_head);
+        }
+        self.times.first_byte.get_or_insert(at);
+    }
+
+    fn advance(&mut self, at: Stamp) {
+        match self.response.progress() {
+            Progress::Nothing | Progress::Head => {}
+            Progress::Body => {
+                self.times.head.get_or_insert(at);
+            }
+            Progress::Complete => {
+                self.times.head.get_or_insert(at);
+                self.unanswered.pop_front();
+                if self.unanswered.is_empty() {
+                    self.complete(at);
+                } else {
+                    self.responses += 1;
+                }
+            }
+            Progress::Malformed => {
+                self.times.malformed.get_or_insert(at);
+            }
+            Progress::Blind => self.blind = true,
+        }
+    }
+
+    fn complete(&mut self, at: Stamp) {
+        if self.times.complete.is_none() {
+            self.times.complete = Some(at);
+            self.responses += 1;
+        }
+    }
+}

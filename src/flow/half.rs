@@ -1,0 +1,263 @@
+//! One direction's bytes: put in order by sequence number across retransmission, reordering and
+//! wrap-around, and checked against what the other side acknowledges.
+
+use std::collections::BTreeMap;
+
+use crate::wire::Segment;
+
+/// Out-of-order payload kept for one direction; what goes beyond it counts as not captured.
+const MAX_PENDING: usize = 1 << 20;
+
+/// What one side sent. Offsets count payload bytes from 0, as 64-bit numbers that never wrap.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Half {
+    isn: Option<u32>,
+    /// Sequence number of offset 0.
+    base: Option<u32>,
+    /// All bytes below were handed on.
+    next: u64,
+    /// The highest offset sent, holes below it included.
+    sent: u64,
+    /// The highest offset the peer acknowledged; the FIN counts one.
+    acked: u64,
+    /// The offset at which the FIN stands.
+    fin: Option<u64>,
+    pending: BTreeMap<u64, Chunk>,
+    pending_bytes: usize,
+    /// Bytes that were acknowledged without having been seen.
+    missed_to: u64,
+    retransmits: u32,
+    syns_again: u32,
+    window: u32,
+    window_shift: u8,
+}
+
+/// Payload in order: captured bytes, then bytes that were on the wire and not captured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Chunk {
+    pub(super) bytes: Box<[u8]>,
+    pub(super) unseen: u64,
+}
+
+impl Half {
+    /// A SYN of this side: its number is the initial sequence number.
+    pub(super) fn synchronize(&mut self, seq: u32, window_scale: Option<u8>) {
+        if self.isn.is_none() {
+            self.isn = Some(seq);
+            self.base.get_or_insert(seq.wrapping_add(1));
+        }
+        self.window_shift = window_scale.unwrap_or(0);
+    }
+
+    pub(super) fn isn(&self) -> Option<u32> {
+        self.isn
+    }
+
+    pub(super) fn count_syn_again(&mut self) {
+        self.syns_again += 1;
+    }
+
+    pub(super) fn syns_again(&self) -> u32 {
+        self.syns_again
+    }
+
+    pub(super) fn retransmits(&self) -> u32 {
+        self.retransmits
+    }
+
+    /// The receive window this side offers. Unscaled in a SYN (RFC 7323 2.2).
+    pub(super) fn window(&mut self, field: u16, syn: bool) {
+        let shift = if syn { 0 } else { self.window_shift };
+        self.window = u32::from(field) << shift;
+    }
+
+    /// Takes a segment's payload and FIN.
+    pub(super) fn push(&mut self, segment: &Segment) {
+        if segment.len == 0 && !segment.flags.fin() {
+            return;
+        }
+        // Data in a SYN (TCP Fast Open) stands behind the SYN's own number.
+        let seq = segment.seq.wrapping_add(u32::from(segment.flags.syn()));
+        // A flow whose beginning was missed starts where it was first seen.
+        let base = *self.base.get_or_insert(seq);
+        let Some(start) = self.offset(seq, base) else {
+            self.retransmits += 1;
+            return;
+        };
+        let end = start + u64::from(segment.len);
+        let again = if segment.len > 0 {
+            end <= self.sent
+        } else {
+            self.fin.is_some()
+        };
+        self.retransmits += u32::from(again);
+        self.sent = self.sent.max(end);
+        if segment.flags.fin() && self.fin.is_none() {
+            self.fin = Some(end);
+        }
+        if segment.len > 0 && end > self.next {
+            self.keep(start, segment);
+        }
+    }
+
+    fn keep(&mut self, start: u64, segment: &Segment) {
+        let room = self.pending_bytes + segment.payload.len() <= MAX_PENDING;
+        let bytes: Box<[u8]> = if room {
+            segment.payload.clone()
+        } else {
+            Box::default()
+        };
+        let unseen = u64::from(segment.len) - bytes.len() as u64;
+        let size = bytes.len();
+        let chunk = Chunk { bytes, unseen };
+        // Of two segments that begin alike the first wins, unless the second tells more.
+        match self.pending.get(&start) {
+            Some(known) if known.len() >= chunk.len() => {}
+            known => {
+                self.pending_bytes += size;
+                self.pending_bytes -= known.map_or(0, |k| k.bytes.len());
+                self.pending.insert(start, chunk);
+            }
+        }
+    }
+
+    /// The peer acknowledged everything before `ack`; returns how many of those bytes were never
+    /// seen.
+    pub(super) fn acknowledge(&mut self, ack: u32) -> u64 {
+        // Without a SYN the first acknowledgment tells where the unseen beginning ended.
+        let base = *self.base.get_or_insert(ack);
+        let Some(offset) = self.offset(ack, base) else {
+            return 0;
+        };
+        let end = self.fin.map_or(offset, |fin| offset.min(fin));
+        // An acknowledgment of far more than was ever sent is not one of ours (RFC 9293 3.10.7.4).
+        if offset > self.sent + MAX_PENDING as u64 {
+            return 0;
+        }
+        self.acked = self.acked.max(offset);
+        if self.fin.is_none() && offset == self.sent + 1 && self.isn.is_some() {
+            // One byte more than was seen: a byte or a FIN was missed. Either way it is a hole.
+            self.missed_to = self.missed_to.max(offset);
+            return 1;
+        }
+        let seen = self.contiguous();
+        if end > seen {
+            self.missed_to = self.missed_to.max(end);
+            self.sent = self.sent.max(end);
+            return end - seen;
+        }
+        0
+    }
+
+    /// How far bytes reach without a hole, delivered or not.
+    fn contiguous(&self) -> u64 {
+        let mut reach = self.next;
+        for (&start, chunk) in &self.pending {
+            if start > reach {
+                break;
+            }
+            reach = reach.max(start + chunk.len());
+        }
+        reach
+    }
+
+    /// The next payload in order, bytes delivered before cut off.
+    pub(super) fn next_in_order(&mut self) -> Option<Chunk> {
+        while let Some((&start, _)) = self.pending.first_key_value() {
+            if start > self.next {
+                break;
+            }
+            let (_, mut chunk) = self.pending.pop_first()?;
+            self.pending_bytes -= chunk.bytes.len();
+            let end = start + chunk.len();
+            if end <= self.next {
+                continue;
+            }
+            chunk.drop_front(self.next - start);
+            self.next = end;
+            return Some(chunk);
+        }
+        // A hole that the peer acknowledged will not be filled any more.
+        let to = self
+            .pending
+            .first_key_value()
+            .map_or(self.missed_to, |(&start, _)| start.min(self.missed_to));
+        if to > self.next && self.missed_to > self.next {
+            let unseen = to - self.next;
+            self.next = to;
+            return Some(Chunk {
+                bytes: Box::default(),
+                unseen,
+            });
+        }
+        None
+    }
+
+    /// Payload bytes sent, each counted once.
+    pub(super) fn bytes(&self) -> u64 {
+        self.sent
+    }
+
+    /// Whether all payload sent was acknowledged; false where none was sent.
+    pub(super) fn all_acked(&self) -> bool {
+        self.sent > 0 && self.acked >= self.sent
+    }
+
+    /// Whether the FIN came and all bytes before it.
+    pub(super) fn is_finished(&self) -> bool {
+        self.fin.is_some_and(|fin| self.next >= fin)
+    }
+
+    /// Whether the FIN was acknowledged.
+    pub(super) fn is_fin_acked(&self) -> bool {
+        self.fin.is_some_and(|fin| self.acked > fin)
+    }
+
+    /// Whether `ack` acknowledges this side's SYN and nothing more.
+    pub(super) fn is_syn_acked_by(&self, ack: u32) -> bool {
+        // Data in the SYN (TCP Fast Open) may be acknowledged with it.
+        self.isn
+            .is_none_or(|isn| u64::from(ack.wrapping_sub(isn.wrapping_add(1))) <= self.sent)
+    }
+
+    /// Whether a RST of this side with that number lies in the window of `receiver` (RFC 9293
+    /// 3.10.7.4, first check). Where the beginning was missed any is taken.
+    pub(super) fn accepts_reset(&self, seq: u32, receiver: &Half) -> bool {
+        let Some(base) = self.base else {
+            return true;
+        };
+        // The receiver's next expected byte is at least what it acknowledged and at most what was
+        // sent in order; a FIN takes one number.
+        let Some(offset) = self.offset(seq, base) else {
+            return false;
+        };
+        let top = self.sent.max(self.next) + u64::from(self.fin.is_some());
+        (self.acked..=top.max(self.acked + u64::from(receiver.window))).contains(&offset)
+    }
+
+    /// The offset of a sequence number: the one nearest to what was handed on. None before 0.
+    fn offset(&self, seq: u32, base: u32) -> Option<u64> {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "sequence numbers are modulo 2^32"
+        )]
+        let here = base.wrapping_add(self.next as u32);
+        let distance = i64::from(seq.wrapping_sub(here).cast_signed());
+        self.next.checked_add_signed(distance)
+    }
+}
+
+impl Chunk {
+    fn len(&self) -> u64 {
+        self.bytes.len() as u64 + self.unseen
+    }
+
+    fn drop_front(&mut self, n: u64) {
+        let seen = n.min(self.bytes.len() as u64);
+        let cut = usize::try_from(seen).unwrap_or(usize::MAX);
+        if cut > 0 {
+            self.bytes = self.bytes[cut..].into();
+        }
+        self.unseen -= n - seen;
+    }
+}

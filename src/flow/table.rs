@@ -1,0 +1,109 @@
+//! All flows of a vantage by their 4-tuple. A 4-tuple used again is a new flow.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use super::{Flow, Protocol};
+use crate::time::Stamp;
+use crate::wire::{Ends, IcmpError, Segment};
+
+/// The flows between many clients and one server.
+#[derive(Debug)]
+pub struct FlowTable {
+    server: SocketAddr,
+    protocol: Protocol,
+    keep: bool,
+    /// By client; the newest last.
+    flows: HashMap<SocketAddr, Vec<Flow>>,
+}
+
+impl FlowTable {
+    /// An empty table for what clients exchange with `server`. With `keep`, each flow lists its
+    /// segments one by one too.
+    pub fn new(server: SocketAddr, protocol: Protocol, keep: bool) -> FlowTable {
+        FlowTable {
+            server,
+            protocol,
+            keep,
+            flows: HashMap::new(),
+        }
+    }
+
+    /// Takes the next segment; returns the flow it belongs to, none where it is not the server's.
+    pub fn push(&mut self, segment: &Segment) -> Option<&mut Flow> {
+        let client = if segment.dst == self.server {
+            segment.src
+        } else if segment.src == self.server {
+            segment.dst
+        } else {
+            return None;
+        };
+        let ends = Ends {
+            client,
+            server: self.server,
+        };
+        let flows = self.flows.entry(client).or_default();
+        if !flows.last_mut().is_some_and(|flow| flow.push(segment)) {
+            flows.push(Flow::new(ends, self.protocol, self.keep, segment));
+        }
+        flows.last_mut()
+    }
+
+    /// Takes an ICMP error about a segment of a client's.
+    pub fn push_icmp(&mut self, error: &IcmpError) -> Option<&mut Flow> {
+        if error.dst != self.server {
+            return None;
+        }
+        let flow = self.flows.get_mut(&error.src)?.last_mut()?;
+        flow.push_icmp(error);
+        Some(flow)
+    }
+
+    /// The flow of `client` whose first segment lies nearest to `opened`, within `from..=to`.
+    pub fn find(&self, client: SocketAddr, opened: Stamp, from: Stamp, to: Stamp) -> Option<&Flow> {
+        self.position(client, opened, from, to)
+            .and_then(|i| self.flows.get(&client)?.get(i))
+    }
+
+    /// Like [`FlowTable::find`], and takes it out.
+    pub fn take(
+        &mut self,
+        client: SocketAddr,
+        opened: Stamp,
+        from: Stamp,
+        to: Stamp,
+    ) -> Option<Flow> {
+        let i = self.position(client, opened, from, to)?;
+        let flows = self.flows.get_mut(&client)?;
+        let flow = flows.remove(i);
+        if flows.is_empty() {
+            self.flows.remove(&client);
+        }
+        Some(flow)
+    }
+
+    fn position(&self, client: SocketAddr, opened: Stamp, from: Stamp, to: Stamp) -> Option<usize> {
+        let flows = self.flows.get(&client)?;
+        (0..flows.len())
+            .filter(|&i| (from..=to).contains(&flows[i].began()))
+            .min_by_key(|&i| flows[i].began().since(opened).abs())
+    }
+
+    /// Drops flows whose last segment is older than `before`: somebody else's.
+    pub fn forget(&mut self, before: Stamp) {
+        self.flows.retain(|_, flows| {
+            flows.retain(|flow| flow.last() >= before);
+            !flows.is_empty()
+        });
+    }
+
+    /// How many flows are held.
+    pub fn len(&self) -> usize {
+        self.flows.values().map(Vec::len).sum()
+    }
+
+    /// Whether no flow is held.
+    pub fn is_empty(&self) -> bool {
+        self.flows.is_empty()
+    }
+}

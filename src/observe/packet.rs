@@ -1,0 +1,183 @@
+//! The wire vantage: a ring of packets to and from the target, read by a thread of its own, put in
+//! order and handed on as they are.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::filter;
+use super::order::Order;
+use super::route::Route;
+use crate::sys::ring::{Layout, Ring, Tap};
+use crate::time::{Clock, Stamp};
+use crate::wire::{self, Packet};
+
+/// Header blocks of requests and responses fit; bodies are counted by their length alone.
+const SNAP: u32 = 4096;
+/// 16 MiB: at 30,000 connections per second about a quarter of a second's packets.
+const LAYOUT: Layout = Layout {
+    block_bytes: 1 << 20,
+    blocks: 16,
+    retire_ms: RETIRE_MS,
+};
+/// How long a packet may sit in a block that is not full.
+const RETIRE: Duration = Duration::from_millis(RETIRE_MS as u64);
+const RETIRE_MS: u32 = 8;
+/// How much later than its stamp a packet may reach the ring: what a processor's backlog holds.
+const SLACK: Duration = Duration::from_millis(12);
+
+/// What the wire showed since the last batch.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    /// In the order of their stamps.
+    pub(crate) packets: Vec<Packet>,
+    /// Nothing stamped before this will follow.
+    pub(crate) watermark: Stamp,
+}
+
+/// What the wire vantage saw and what it missed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct WireStats {
+    /// Packets that passed the filter.
+    pub(crate) packets: u64,
+    /// Packets that the kernel dropped for want of room.
+    pub(crate) kernel_drops: u64,
+    /// Packets that came out of order beyond what was waited for.
+    pub(crate) late: u64,
+    /// Fragments, counted and not read.
+    pub(crate) fragments: u64,
+    /// Packets that could not be read.
+    pub(crate) malformed: u64,
+}
+
+/// The ring, open and filling, with nobody reading it yet.
+pub(crate) struct PacketTap {
+    ring: Ring,
+}
+
+/// The running vantage.
+pub(crate) struct PacketVantage {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<WireStats>,
+}
+
+impl PacketTap {
+    /// Opens the ring; when this returns every packet to or from `target` is seen. Needs
+    /// CAP_NET_RAW.
+    pub(crate) fn open(target: SocketAddr, route: Route) -> io::Result<PacketTap> {
+        let program = filter::program(target, SNAP);
+        let tap = Tap {
+            interface: route.interface,
+            filter: &program,
+            received_only: route.local,
+        };
+        let ring = Ring::open(&tap, LAYOUT)?;
+        Ok(PacketTap { ring })
+    }
+
+    /// Reads it from a thread of its own; batches go to `sink` until it says that nobody listens.
+    pub(crate) fn read(
+        self,
+        clock: Clock,
+        sink: impl FnMut(Batch) -> bool + Send + 'static,
+    ) -> io::Result<PacketVantage> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let reader = Reader {
+            ring: self.ring,
+            clock,
+            order: Order::new(),
+            stats: WireStats::default(),
+        };
+        let stopped = Arc::clone(&stop);
+        let thread = thread::Builder::new()
+            .name("probe-wire".to_owned())
+            .spawn(move || reader.run(&stopped, sink))?;
+        Ok(PacketVantage { stop, thread })
+    }
+}
+
+impl PacketVantage {
+    /// Stops reading and says what was seen. What the ring still held is left out: whoever stops
+    /// has waited for the watermark.
+    pub(crate) fn stop(self) -> WireStats {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap_or_default()
+    }
+}
+
+struct Reader {
+    ring: Ring,
+    clock: Clock,
+    order: Order<Packet>,
+    stats: WireStats,
+}
+
+impl Reader {
+    fn run(mut self, stop: &AtomicBool, mut sink: impl FnMut(Batch) -> bool) -> WireStats {
+        loop {
+            // Read before the ring is: what is stamped before this and has had its time is in it.
+            let now = self.clock.now();
+            let mut watermark = now - (RETIRE + SLACK);
+            while self.read_block() {
+                if let Some(newest) = self.order.newest() {
+                    watermark = watermark.max(newest - SLACK);
+                    if !sink(self.batch(newest - SLACK)) {
+                        return self.finish();
+                    }
+                }
+            }
+            if !sink(self.batch(watermark)) || stop.load(Ordering::Relaxed) {
+                return self.finish();
+            }
+            self.wait();
+        }
+    }
+
+    fn batch(&mut self, watermark: Stamp) -> Batch {
+        Batch {
+            packets: self.order.release(watermark),
+            watermark,
+        }
+    }
+
+    fn read_block(&mut self) -> bool {
+        let Reader {
+            ring, order, stats, ..
+        } = self;
+        ring.read_block(
+            |frame| match wire::parse(frame.at, frame.bytes, frame.len) {
+                Ok(packet @ (Packet::Segment(_) | Packet::IcmpError(_))) => {
+                    order.push(frame.at, packet);
+                }
+                Ok(Packet::Fragment) => stats.fragments += 1,
+                Ok(Packet::Other) => {}
+                Err(_) => stats.malformed += 1,
+            },
+        )
+    }
+
+    /// Waits for a full block, for as long as one may take to retire.
+    fn wait(&self) {
+        let timeout = Timespec {
+            tv_sec: 0,
+            tv_nsec: i64::from(RETIRE.subsec_nanos()),
+        };
+        let mut fds = [PollFd::new(&self.ring, PollFlags::IN)];
+        // A failed poll only means that the ring is looked at again at once.
+        let _ = poll(&mut fds, Some(&timeout));
+    }
+
+    fn finish(mut self) -> WireStats {
+        if let Ok(counted) = self.ring.stats() {
+            self.stats.packets = counted.packets;
+            self.stats.kernel_drops = counted.drops;
+        }
+        self.stats.late = self.order.late();
+        self.stats
+    }
+}

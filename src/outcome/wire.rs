@@ -1,0 +1,57 @@
+//! The facts as packets tell them.
+
+use super::Facts;
+use crate::flow::Flow;
+use crate::time::Stamp;
+
+/// What the watcher of a flow knew about its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watch {
+    /// Our own connection: a FIN of the client is a half-close unless the deadline had passed.
+    Live {
+        /// When the probe gave the connection up.
+        deadline: Option<Stamp>,
+    },
+    /// Somebody's connection in a capture: a client that ends first has given up, for all we know.
+    Capture,
+}
+
+/// Reduces a flow to what bears on its outcome.
+pub fn facts(flow: &Flow, watch: Watch) -> Facts {
+    let times = flow.times();
+    let exchange = flow.exchanges().times();
+    let flaws = flow.flaws();
+    let (deadline, client_gone) = match watch {
+        Watch::Live { deadline } => (deadline, None),
+        Watch::Capture => (None, given_up(flow)),
+    };
+    Facts {
+        syn_ack: times.syn_ack,
+        request: exchange.request,
+        first_byte: exchange.first_byte,
+        malformed: exchange.malformed,
+        complete: exchange.complete,
+        server_fin: times.server_fin,
+        server_rst: times.server_rst,
+        refusal: times.icmp.filter(|_| times.icmp_refusal),
+        unreachable: times.icmp.filter(|_| !times.icmp_refusal),
+        deadline,
+        client_gone,
+        local_error: None,
+        blind: flow.exchanges().is_blind(),
+        began_inside: flaws.began_inside,
+    }
+}
+
+/// When the client gave up: its RST, or its FIN where the server then sent no byte of a response.
+fn given_up(flow: &Flow) -> Option<Stamp> {
+    let times = flow.times();
+    let answered = flow.exchanges().times().first_byte;
+    let fin = times
+        .client_fin
+        .filter(|&fin| answered.is_none_or(|first_byte| first_byte < fin));
+    match (fin, times.client_rst) {
+        (Some(fin), Some(rst)) => Some(fin.min(rst)),
+        (fin, rst) => fin.or(rst),
+    }
+}

@@ -1,0 +1,279 @@
+//! Joins what a socket said with the flow that the wire showed, by 4-tuple and time, and decides
+//! when nothing more is to be expected of either.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::{Caveats, Record, RecordTimes, Steps, Vantages};
+use crate::cause;
+use crate::flow::{Flow, FlowTable, Protocol};
+use crate::outcome::{Attempt, Outcome, SocketEnd, Watch, decide, socket_facts, wire_facts};
+use crate::time::Stamp;
+use crate::wire::{IcmpError, Segment};
+
+/// How long after a flow's last segment another may still be on its way: a RST that crossed data,
+/// the reply to a late request.
+const SETTLE: Duration = Duration::from_millis(10);
+/// How long a flow that its server leaves open is watched after our socket was closed.
+const LINGER: Duration = Duration::from_millis(300);
+/// How far packet stamps and our clock readings around connect() may lie apart.
+const TOLERANCE: Duration = Duration::from_millis(1);
+
+/// Attempts that ended and flows that were seen, until both sides of each are known.
+#[derive(Debug)]
+pub struct Join {
+    flows: Option<FlowTable>,
+    keep_steps: bool,
+    ended: VecDeque<Attempt>,
+    /// Everything that the wire showed before this was handed in.
+    watermark: Stamp,
+    /// Flows whose last segment is older are nobody's.
+    keep: Duration,
+    forgotten: Stamp,
+    finished: bool,
+}
+
+impl Join {
+    /// A join without packets: every attempt is complete when it ends. With `keep_steps` each record
+    /// lists what was seen step by step.
+    pub fn of_sockets(keep_steps: bool) -> Join {
+        Join {
+            flows: None,
+            keep_steps,
+            ended: VecDeque::new(),
+            watermark: Stamp(i64::MIN),
+            keep: Duration::ZERO,
+            forgotten: Stamp(i64::MIN),
+            finished: false,
+        }
+    }
+
+    /// A join with the packets between us and `server`. No attempt lasts longer than `lifetime`.
+    pub fn with_wire(
+        server: SocketAddr,
+        protocol: Protocol,
+        lifetime: Duration,
+        keep_steps: bool,
+    ) -> Join {
+        Join {
+            flows: Some(FlowTable::new(server, protocol, keep_steps)),
+            keep: lifetime + LINGER * 2,
+            ..Join::of_sockets(keep_steps)
+        }
+    }
+
+    /// Takes a segment.
+    pub fn segment(&mut self, segment: &Segment) {
+        if let Some(flows) = &mut self.flows {
+            flows.push(segment);
+        }
+    }
+
+    /// Takes an ICMP error.
+    pub fn icmp(&mut self, error: &IcmpError) {
+        if let Some(flows) = &mut self.flows {
+            flows.push_icmp(error);
+        }
+    }
+
+    /// Everything on the wire before `to` was handed in.
+    pub fn advance(&mut self, to: Stamp) {
+        self.watermark = self.watermark.max(to);
+        if let Some(flows) = &mut self.flows
+            && self.forgotten < to - self.keep
+        {
+            flows.forget(to - self.keep - self.keep);
+            self.forgotten = to;
+        }
+    }
+
+    /// Takes an attempt that ended.
+    pub fn attempt(&mut self, attempt: Attempt) {
+        self.ended.push_back(attempt);
+    }
+
+    /// Nothing more will come: what is left is complete as it is.
+    pub fn finish(&mut self) {
+        self.finished = true;
+    }
+
+    /// How many attempts wait for their flow.
+    pub fn waiting(&self) -> usize {
+        self.ended.len()
+    }
+
+    /// The next complete record, in the order in which the attempts ended.
+    pub fn next_record(&mut self) -> Option<Record> {
+        if !self.finished && !self.is_complete(self.ended.front()?) {
+            return None;
+        }
+        let attempt = self.ended.pop_front()?;
+        let mut flow = self.flows.as_mut().and_then(|flows| {
+            flows.take(
+                attempt.local?,
+                attempt.opened,
+                attempt.opened - TOLERANCE,
+                attempt.called + TOLERANCE,
+            )
+        });
+        let seen = flow.as_mut().map(Flow::take_kept).unwrap_or_default();
+        let mut record = record(&attempt, flow.as_ref(), self.flows.is_some());
+        if self.keep_steps {
+            record.steps = Some(Box::new(Steps { attempt, seen }));
+        }
+        Some(record)
+    }
+
+    fn is_complete(&self, attempt: &Attempt) -> bool {
+        let (Some(flows), Some(local)) = (&self.flows, attempt.local) else {
+            return true;
+        };
+        if self.watermark >= attempt.ended + LINGER {
+            return true;
+        }
+        flows
+            .find(
+                local,
+                attempt.opened,
+                attempt.opened - TOLERANCE,
+                attempt.called + TOLERANCE,
+            )
+            .is_some_and(|flow| {
+                flow.is_over() && self.watermark >= flow.last().max(attempt.ended) + SETTLE
+            })
+    }
+}
+
+/// Makes the record of one connection.
+fn record(attempt: &Attempt, flow: Option<&Flow>, watched: bool) -> Record {
+    let socket = decide(&socket_facts(attempt));
+    let deadline = (attempt.end == SocketEnd::Deadline).then_some(attempt.ended);
+    let wire = flow.map(|flow| decide(&wire_facts(flow, Watch::Live { deadline })));
+    // What the wire could not see to its end, the socket still can: it decides there. It also does
+    // where the probe itself failed, whatever was sent before.
+    let decision = match wire {
+        Some(wire) if wire.outcome != Outcome::Unfinished => wire,
+        Some(_) | None => socket,
+    };
+    let differs = wire.is_some() && decision.outcome != socket.outcome;
+    let flaws = flow.map(Flow::flaws).unwrap_or_default();
+    let caveats = Caveats {
+        capture_start: flaws.began_inside,
+        capture_end: decision.outcome == Outcome::Unfinished && wire.is_some(),
+        // A SYN left, and the wire never showed it.
+        hole: flaws.hole || (watched && flow.is_none() && attempt.connected.is_some()),
+        snapped: flaws.snapped,
+        vantages_differ: differs,
+    };
+    let mut record = Record {
+        conn: attempt.conn,
+        cohort: attempt.cohort,
+        src: attempt.local,
+        dst: attempt.peer,
+        outcome: decision.outcome,
+        socket_outcome: differs.then_some(socket.outcome),
+        cause: None,
+        candidates: &[],
+        evidence: Vantages {
+            socket: true,
+            wire: flow.is_some(),
+        },
+        caveats,
+        retry_safe: cause::retry_safe(decision.outcome),
+        sequence: None,
+        conn_state: None,
+        history: None,
+        rst_kind: None,
+        curl_exit: None,
+        failure: match attempt.end {
+            SocketEnd::Failed(failure) => Some(failure),
+            SocketEnd::Eof | SocketEnd::Deadline | SocketEnd::Enough | SocketEnd::Interrupted => {
+                None
+            }
+        },
+        http_status: attempt.response.status,
+        requests: Some(u32::from(attempt.written > 0)),
+        responses: Some(attempt.response.responses),
+        request_bytes: Some(attempt.written),
+        request_acked: attempt.request_acked(),
+        response_bytes: Some(attempt.response.bytes),
+        syn_retransmits: None,
+        retransmits: None,
+        times: socket_times(attempt),
+        steps: None,
+    };
+    record.times.end = decision.at;
+    if let Some(flow) = flow {
+        add_wire(&mut record, flow);
+    }
+    record.curl_exit = curl_exit(&record, attempt);
+    if let Some(finding) = cause::find(record.outcome, &cause_evidence(&record, attempt)) {
+        record.cause = Some(finding.cause);
+        record.candidates = finding.candidates;
+    }
+    record
+}
+
+fn socket_times(attempt: &Attempt) -> RecordTimes {
+    RecordTimes {
+        opened: attempt.opened,
+        late_ns: attempt.opened.since(attempt.due).max(0),
+        syn_ack: attempt.connected,
+        request: attempt.request.filter(|_| attempt.written > 0),
+        request_acked: None,
+        first_byte: attempt.response.first_byte,
+        end: None,
+        closed: Some(attempt.ended),
+    }
+}
+
+/// What the wire saw is nearer to the truth than the socket's account of it, and replaces it.
+fn add_wire(record: &mut Record, flow: &Flow) {
+    let exchange = *flow.exchanges().times();
+    record.sequence = Some(flow.sequence().clone());
+    record.conn_state = Some(flow.zeek().conn_state());
+    record.history = Some(flow.zeek().history().into());
+    record.rst_kind = flow.rst_kind();
+    record.requests = Some(flow.exchanges().requests());
+    record.request_bytes = Some(flow.request_bytes());
+    record.request_acked = flow.request_acked();
+    record.syn_retransmits = Some(flow.syn_retransmits());
+    record.retransmits = Some(flow.retransmits());
+    record.response_bytes = Some(flow.response_bytes());
+    // Where its capture was cut the socket still read the whole response.
+    if !flow.exchanges().is_blind() {
+        record.responses = Some(flow.exchanges().responses());
+        record.http_status = flow.exchanges().status();
+    }
+    let times = &mut record.times;
+    times.opened = flow.times().syn.unwrap_or(times.opened);
+    times.syn_ack = flow.times().syn_ack.or(times.syn_ack);
+    times.request = exchange.request.or(times.request);
+    times.request_acked = flow.times().request_acked;
+    times.first_byte = exchange.first_byte.or(times.first_byte);
+}
+
+/// What curl would have exited with: by the outcome, but 7 where connect() itself failed, and 0 for
+/// a header block cut by FIN, which curl takes for a whole response.
+fn curl_exit(record: &Record, attempt: &Attempt) -> Option<u8> {
+    let head_complete = attempt.response.head.is_some();
+    match record.outcome {
+        Outcome::ResetOnConnect if attempt.failed_in_connect() => Some(7),
+        Outcome::Truncated if !head_complete => Some(0),
+        outcome => outcome.curl(),
+    }
+}
+
+fn cause_evidence(record: &Record, attempt: &Attempt) -> cause::Evidence {
+    let by_socket = attempt.info.map(|info| info.total_retransmits > 0);
+    let by_wire = record
+        .retransmits
+        .zip(record.syn_retransmits)
+        .map(|(data, syn)| data + syn > 0);
+    cause::Evidence {
+        rst_kind: record.rst_kind,
+        request_acked: record.request_acked,
+        retransmitted: by_wire.or(by_socket).unwrap_or(true),
+    }
+}

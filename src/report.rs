@@ -1,0 +1,38 @@
+//! From records to bytes, one file a format. Nothing is decided here.
+
+pub(crate) mod columns;
+pub(crate) mod csv;
+pub(crate) mod events;
+pub(crate) mod ndjson;
+pub(crate) mod run;
+pub(crate) mod table;
+
+use crate::outcome::Errno;
+use crate::time::Stamp;
+
+/// What rows need to know of their run.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Context {
+    /// The run's name.
+    pub(crate) run_id: String,
+    /// The instant before the first trigger.
+    pub(crate) signal: Option<Stamp>,
+    /// When the server's main process was seen to have exited.
+    pub(crate) target_dead: Option<Stamp>,
+}
+
+/// An errno's symbol, `ECONNRESET`.
+pub(crate) fn errno_symbol(errno: Errno) -> String {
+    use nix::errno::Errno as Os;
+    let os = match errno {
+        Errno::Refused => Os::ECONNREFUSED,
+        Errno::Reset => Os::ECONNRESET,
+        Errno::Pipe => Os::EPIPE,
+        Errno::TimedOut => Os::ETIMEDOUT,
+        Errno::Unreachable(code) | Errno::Other(code) => match Os::from_raw(code) {
+            Os::UnknownErrno => return format!("errno {code}"),
+            os => os,
+        },
+    };
+    format!("{os:?}")
+}

@@ -1,0 +1,219 @@
+//! events.csv: one row an event, of a connection or of the run.
+
+use std::io::{self, Write};
+
+use super::columns::Cell;
+use super::csv::into_io;
+use super::{Context, errno_symbol};
+use crate::flow::SeenWhat;
+use crate::outcome::{Attempt, Call, SocketEnd};
+use crate::record::{Record, Steps};
+use crate::time::Stamp;
+use crate::wire::Direction;
+
+/// The header.
+pub(crate) const HEADER: [&str; 14] = [
+    "run_id",
+    "conn",
+    "at_unix_ns",
+    "since_open_us",
+    "since_signal_us",
+    "vantage",
+    "event",
+    "direction",
+    "flags",
+    "rel_seq",
+    "rel_ack",
+    "len",
+    "pid",
+    "detail",
+];
+
+/// Something the probe did to the server, or saw happen to one of its processes.
+#[derive(Clone, Debug)]
+pub(crate) struct ControlEvent {
+    /// When.
+    pub(crate) at: Stamp,
+    /// What: `signal`, `trigger`, `trigger_end`, `exit`, `kill`.
+    pub(crate) event: &'static str,
+    /// To which process.
+    pub(crate) pid: Option<i32>,
+    /// More about it.
+    pub(crate) detail: String,
+}
+
+/// Writes events as CSV.
+pub(crate) struct EventsReport<W: Write> {
+    writer: csv::Writer<W>,
+    cell: String,
+}
+
+#[derive(Default)]
+struct Row {
+    at: Stamp,
+    vantage: &'static str,
+    event: &'static str,
+    direction: Option<Direction>,
+    flags: Option<String>,
+    rel_seq: Option<u32>,
+    rel_ack: Option<u32>,
+    len: Option<u64>,
+    pid: Option<i32>,
+    detail: Option<String>,
+}
+
+impl<W: Write> EventsReport<W> {
+    /// Begins with the header.
+    pub(crate) fn new(out: W) -> io::Result<EventsReport<W>> {
+        let mut writer = csv::Writer::from_writer(out);
+        writer.write_record(HEADER).map_err(into_io)?;
+        let cell = String::new();
+        Ok(EventsReport { writer, cell })
+    }
+
+    /// Adds the events of a connection, in the order in which they happened.
+    pub(crate) fn write(&mut self, record: &Record, run: &Context) -> io::Result<()> {
+        let Some(steps) = &record.steps else {
+            return Ok(());
+        };
+        let mut rows = socket_rows(&steps.attempt);
+        rows.extend(wire_rows(steps));
+        rows.sort_by_key(|row| row.at);
+        for row in rows {
+            self.row(Some(record), &row, run)?;
+        }
+        Ok(())
+    }
+
+    /// Adds an event of the run.
+    pub(crate) fn write_control(&mut self, event: &ControlEvent, run: &Context) -> io::Result<()> {
+        let row = Row {
+            at: event.at,
+            vantage: "control",
+            event: event.event,
+            pid: event.pid,
+            detail: Some(event.detail.clone()),
+            ..Row::default()
+        };
+        self.row(None, &row, run)
+    }
+
+    /// Hands everything on.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+
+    fn row(&mut self, record: Option<&Record>, row: &Row, run: &Context) -> io::Result<()> {
+        let micros = |since: Option<Stamp>| {
+            since.map_or(Cell::Empty, |since| Cell::Micros(row.at.since(since)))
+        };
+        let text = |text: Option<String>| text.map_or(Cell::Empty, |t| Cell::Text(t.into()));
+        let number = |number: Option<i64>| number.map_or(Cell::Empty, Cell::Number);
+        let direction = row.direction.map(|d| d.arrow().to_string());
+        let cells = [
+            Cell::Text(run.run_id.as_str().into()),
+            number(record.and_then(|r| i64::try_from(r.conn).ok())),
+            Cell::Number(row.at.0),
+            micros(record.map(|r| r.times.opened)),
+            micros(run.signal),
+            Cell::Text(row.vantage.into()),
+            Cell::Text(row.event.into()),
+            text(direction),
+            text(row.flags.clone()),
+            number(row.rel_seq.map(i64::from)),
+            number(row.rel_ack.map(i64::from)),
+            number(row.len.and_then(|len| i64::try_from(len).ok())),
+            number(row.pid.map(i64::from)),
+            text(row.detail.clone()),
+        ];
+        for cell in cells {
+            self.cell.clear();
+            cell.show(&mut self.cell);
+            self.writer.write_field(&self.cell).map_err(into_io)?;
+        }
+        self.writer.write_record(None::<&[u8]>).map_err(into_io)
+    }
+}
+
+fn socket_rows(attempt: &Attempt) -> Vec<Row> {
+    let row = |at, event| Row {
+        at,
+        vantage: "socket",
+        event,
+        ..Row::default()
+    };
+    let mut rows = vec![Row {
+        detail: Some(format!(
+            "late_ns={}",
+            attempt.opened.since(attempt.due).max(0)
+        )),
+        ..row(attempt.opened, "connect")
+    }];
+    rows.extend(attempt.connected.map(|at| row(at, "connected")));
+    rows.extend(attempt.request.map(|at| Row {
+        len: Some(attempt.written),
+        ..row(at, "request")
+    }));
+    let response = &attempt.response;
+    rows.extend(response.first_byte.map(|at| row(at, "first_byte")));
+    rows.extend(response.complete.map(|at| Row {
+        len: Some(response.bytes),
+        detail: response.status.map(|status| format!("status={status}")),
+        ..row(at, "complete")
+    }));
+    rows.extend(response.malformed.map(|at| row(at, "malformed")));
+    let (event, detail) = match attempt.end {
+        SocketEnd::Eof => ("eof", None),
+        SocketEnd::Failed(failure) => {
+            let call = match failure.call {
+                Call::Socket => "socket",
+                Call::Connect => "connect",
+                Call::Write => "write",
+                Call::Read => "read",
+            };
+            (
+                "error",
+                Some(format!("{call}: {}", errno_symbol(failure.errno))),
+            )
+        }
+        SocketEnd::Deadline => ("deadline", None),
+        SocketEnd::Enough => ("close", None),
+        SocketEnd::Interrupted => ("interrupted", None),
+    };
+    rows.push(Row {
+        detail,
+        ..row(attempt.ended, event)
+    });
+    rows
+}
+
+fn wire_rows(steps: &Steps) -> impl Iterator<Item = Row> {
+    steps.seen.iter().map(|seen| {
+        let row = Row {
+            at: seen.at,
+            vantage: "wire",
+            direction: Some(seen.direction),
+            ..Row::default()
+        };
+        match seen.what {
+            SeenWhat::Segment {
+                flags,
+                rel_seq,
+                rel_ack,
+                len,
+            } => Row {
+                event: "segment",
+                flags: Some(flags.to_string()),
+                rel_seq: Some(rel_seq),
+                rel_ack,
+                len: Some(len.into()),
+                ..row
+            },
+            SeenWhat::Icmp { kind, code } => Row {
+                event: "icmp",
+                detail: Some(format!("type={kind} code={code}")),
+                ..row
+            },
+        }
+    })
+}

@@ -1,0 +1,178 @@
+//! The table on the terminal: outcomes counted, what was lost and when, what could not be seen.
+
+use std::fmt::Write as _;
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+
+use crate::outcome::Outcome;
+use crate::summary::{OutcomeSummary, Summary};
+use crate::time::Stamp;
+
+/// What the table says besides the summary.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Setting {
+    /// Whom was connected to.
+    pub(crate) target: String,
+    /// How long the run took, in nanoseconds.
+    pub(crate) took_ns: i64,
+    /// What was done to the server, a line each.
+    pub(crate) triggers: Vec<String>,
+    /// The instant before the first trigger.
+    pub(crate) signal: Option<Stamp>,
+    /// What could not be observed or went wrong, a line each.
+    pub(crate) notes: Vec<String>,
+}
+
+/// The table as text, newline included.
+pub(crate) fn render(summary: &Summary, setting: &Setting) -> String {
+    let mut text = String::new();
+    let line = |text: &mut String, line: &str| {
+        text.push_str(line);
+        text.push('\n');
+    };
+    let took = millis(setting.took_ns);
+    let n = summary.connections;
+    line(
+        &mut text,
+        &format!(
+            "{n} {} to {} in {took}",
+            plural(n, "connection"),
+            setting.target
+        ),
+    );
+    for trigger in &setting.triggers {
+        line(&mut text, trigger);
+    }
+    if n > 0 {
+        text.push('\n');
+        text.push_str(&outcomes(summary));
+        text.push('\n');
+        text.push('\n');
+        line(&mut text, &losses(summary, setting.signal));
+    }
+    for note in differences(summary).iter().chain(&setting.notes) {
+        line(&mut text, note);
+    }
+    text
+}
+
+fn outcomes(summary: &Summary) -> String {
+    let wire = summary.on_the_wire > 0;
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled);
+    let mut header = vec!["outcome", "count", "curl"];
+    if wire {
+        header.extend(["commonest sequence", ""]);
+    }
+    table.set_header(header);
+    for outcome in Outcome::ALL {
+        let Some(counted) = summary.outcomes.get(&outcome) else {
+            continue;
+        };
+        let mut row = vec![
+            outcome.word().to_owned(),
+            counted.count.to_string(),
+            curl(counted),
+        ];
+        if wire {
+            row.extend(sequence(counted));
+        }
+        table.add_row(row);
+    }
+    for column in [1, 2] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.trim_fmt()
+}
+
+/// curl's exit codes for an outcome, the commonest first.
+fn curl(counted: &OutcomeSummary) -> String {
+    let mut codes: Vec<(u8, u64)> = counted.curl.iter().map(|(&c, &n)| (c, n)).collect();
+    codes.sort_by_key(|&(_, n)| std::cmp::Reverse(n));
+    let codes: Vec<String> = codes.iter().map(|(code, _)| code.to_string()).collect();
+    if codes.is_empty() {
+        "-".to_owned()
+    } else {
+        codes.join(",")
+    }
+}
+
+fn sequence(counted: &OutcomeSummary) -> [String; 2] {
+    let Some((sequence, count)) = counted.commonest_sequence() else {
+        return ["-".to_owned(), String::new()];
+    };
+    let share = match counted.distinct_sequences() {
+        1 => "all".to_owned(),
+        kinds => format!("{count} of {} ({kinds} kinds)", counted.count),
+    };
+    [sequence.to_owned(), share]
+}
+
+fn losses(summary: &Summary, signal: Option<Stamp>) -> String {
+    let mut text = format!(
+        "lost {} of the {} that the server's kernel took",
+        summary.lost, summary.taken
+    );
+    match (summary.loss_window, signal) {
+        (Some((first, last)), Some(signal)) => {
+            let (first, last) = (first.since(signal), last.since(signal));
+            let _ = write!(
+                text,
+                "; loss window {} to {} from the signal",
+                signed_millis(first),
+                signed_millis(last)
+            );
+        }
+        (Some((first, last)), None) => {
+            let _ = write!(text, "; loss window {} long", millis(last.since(first)));
+        }
+        (None, _) => {}
+    }
+    text
+}
+
+fn differences(summary: &Summary) -> Vec<String> {
+    let mut notes: Vec<String> = summary
+        .differing
+        .iter()
+        .map(|((wire, socket), count)| {
+            format!(
+                "{count} {} where the wire says {} and the socket {}",
+                plural(*count, "connection"),
+                wire.word(),
+                socket.word()
+            )
+        })
+        .collect();
+    if summary.holes > 0 {
+        notes.push(format!(
+            "{} {} that the wire vantage did not see whole (caveat hole)",
+            summary.holes,
+            plural(summary.holes, "connection")
+        ));
+    }
+    notes
+}
+
+pub(crate) fn plural(n: u64, word: &str) -> String {
+    if n == 1 {
+        word.to_owned()
+    } else {
+        format!("{word}s")
+    }
+}
+
+/// Milliseconds with one decimal, from nanoseconds.
+pub(crate) fn millis(ns: i64) -> String {
+    let tenths = ns / 100_000;
+    format!("{}.{} ms", tenths / 10, (tenths % 10).abs())
+}
+
+fn signed_millis(ns: i64) -> String {
+    let sign = if ns < 0 { "-" } else { "+" };
+    format!("{sign}{}", millis(ns.saturating_abs()))
+}

@@ -1,0 +1,106 @@
+//! What the records of a run amount to: counts, losses, the window in which they fell. Held in
+//! constant memory however many records there were.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::outcome::Outcome;
+use crate::record::Record;
+use crate::time::Stamp;
+
+/// Different sequences counted for one outcome; further ones are counted together.
+const MAX_SEQUENCES: usize = 1_000;
+
+/// A run in numbers.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// All records.
+    pub connections: u64,
+    /// Those that the server's kernel took: a SYN-ACK was seen.
+    pub taken: u64,
+    /// Those taken that got no complete response.
+    pub lost: u64,
+    /// By outcome.
+    pub outcomes: BTreeMap<Outcome, OutcomeSummary>,
+    /// Where socket and wire told different outcomes: (wire, socket) and how often.
+    pub differing: BTreeMap<(Outcome, Outcome), u64>,
+    /// Records with a hole in what the wire showed.
+    pub holes: u64,
+    /// Records that packets were seen of.
+    pub on_the_wire: u64,
+    /// Opening times of the first and the last lost connection.
+    pub loss_window: Option<(Stamp, Stamp)>,
+    /// The largest lateness of any connection, in nanoseconds.
+    pub latest_ns: i64,
+}
+
+/// The records of one outcome.
+#[derive(Clone, Debug, Default)]
+pub struct OutcomeSummary {
+    /// How many.
+    pub count: u64,
+    /// curl's exit codes for them, and how often each.
+    pub curl: BTreeMap<u8, u64>,
+    sequences: HashMap<String, u64>,
+    other_sequences: u64,
+}
+
+impl Summary {
+    /// Counts a record.
+    pub fn add(&mut self, record: &Record) {
+        self.connections += 1;
+        self.taken += u64::from(record.was_taken());
+        let entry = self.outcomes.entry(record.outcome).or_default();
+        entry.count += 1;
+        if let Some(code) = record.curl_exit {
+            *entry.curl.entry(code).or_default() += 1;
+        }
+        if let Some(sequence) = &record.sequence {
+            entry.add_sequence(sequence.to_string());
+        }
+        if let Some(socket) = record.socket_outcome {
+            *self.differing.entry((record.outcome, socket)).or_default() += 1;
+        }
+        self.holes += u64::from(record.caveats.hole);
+        self.on_the_wire += u64::from(record.evidence.wire);
+        self.latest_ns = self.latest_ns.max(record.times.late_ns);
+        if record.outcome.is_lost() == Some(true) {
+            self.lost += 1;
+            let opened = record.times.opened;
+            let (first, last) = self.loss_window.unwrap_or((opened, opened));
+            self.loss_window = Some((first.min(opened), last.max(opened)));
+        }
+    }
+
+    /// How many had that outcome.
+    pub fn count(&self, outcome: Outcome) -> u64 {
+        self.outcomes.get(&outcome).map_or(0, |o| o.count)
+    }
+
+    /// Records whose outcome socket and wire told differently.
+    pub fn differing_count(&self) -> u64 {
+        self.differing.values().sum()
+    }
+}
+
+impl OutcomeSummary {
+    fn add_sequence(&mut self, sequence: String) {
+        if self.sequences.len() >= MAX_SEQUENCES && !self.sequences.contains_key(&sequence) {
+            self.other_sequences += 1;
+        } else {
+            *self.sequences.entry(sequence).or_default() += 1;
+        }
+    }
+
+    /// The commonest sequence and how often it occurred; of equals the first in the alphabet.
+    pub fn commonest_sequence(&self) -> Option<(&str, u64)> {
+        self.sequences
+            .iter()
+            .map(|(sequence, &count)| (sequence.as_str(), count))
+            .max_by(|a, b| a.1.cmp(&b.1).then(b.0.cmp(a.0)))
+    }
+
+    /// How many different sequences there were, at least.
+    pub fn distinct_sequences(&self) -> usize {
+        self.sequences.len() + usize::from(self.other_sequences > 0)
+    }
+}

@@ -1,0 +1,94 @@
+//! Notes when each process of the server's tree exits.
+
+use std::io;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+use nix::unistd::Pid;
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::process::Process;
+use super::tree;
+use crate::time::{Clock, Stamp};
+
+/// A process that exited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Exit {
+    /// Which.
+    pub(crate) pid: Pid,
+    /// When we saw it.
+    pub(crate) at: Stamp,
+}
+
+/// Watches processes for their exits, each in the order in which it happens.
+pub(crate) struct ExitWatch {
+    clock: Clock,
+    watched: Vec<Pid>,
+    tell: Sender<Exit>,
+    exits: Receiver<Exit>,
+}
+
+impl ExitWatch {
+    pub(crate) fn new(clock: Clock) -> ExitWatch {
+        let (tell, exits) = channel();
+        ExitWatch {
+            clock,
+            watched: Vec::new(),
+            tell,
+            exits,
+        }
+    }
+
+    /// Watches `root` and those of its descendants that are not watched yet.
+    pub(crate) fn watch_tree(&mut self, root: Pid) -> io::Result<()> {
+        let fresh: Vec<Process> = tree::tree(root)
+            .into_iter()
+            .filter(|pid| !self.watched.contains(pid))
+            .filter_map(|pid| Process::open(pid).ok())
+            .collect();
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        self.watched.extend(fresh.iter().map(Process::pid));
+        let (clock, tell) = (self.clock, self.tell.clone());
+        thread::Builder::new()
+            .name("probe-exits".to_owned())
+            .spawn(move || watch(fresh, clock, &tell))?;
+        Ok(())
+    }
+
+    /// Exits since the last call.
+    pub(crate) fn take(&self) -> Vec<Exit> {
+        self.exits.try_iter().collect()
+    }
+}
+
+/// Waits until all have exited or nobody wants to know.
+fn watch(mut processes: Vec<Process>, clock: Clock, tell: &Sender<Exit>) {
+    while !processes.is_empty() {
+        let mut fds: Vec<PollFd<'_>> = processes
+            .iter()
+            .filter_map(Process::exit_fd)
+            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+            .collect();
+        // Without pidfds there is nothing to wait for, and exits go unrecorded.
+        if fds.len() < processes.len() || poll(&mut fds, None).is_err() {
+            return;
+        }
+        let at = clock.now();
+        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        let mut ready = ready.into_iter();
+        let mut told = true;
+        processes.retain(|process| {
+            let exited = ready.next().unwrap_or(false);
+            if exited {
+                let pid = process.pid();
+                told &= tell.send(Exit { pid, at }).is_ok();
+            }
+            !exited
+        });
+        if !told {
+            return;
+        }
+    }
+}

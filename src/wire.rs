@@ -1,0 +1,149 @@
+//! From bytes to segments: one IP packet in, one [`Packet`] out, lengths as they were on the wire.
+//! What the segments of a connection mean together is left to [`flow`](crate::flow).
+
+mod icmp;
+mod ip;
+mod tcp;
+
+use std::fmt;
+use std::net::SocketAddr;
+
+pub use icmp::IcmpError;
+pub use ip::parse;
+pub use tcp::{Options, Segment};
+
+/// What one captured packet turned out to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Packet {
+    /// A TCP segment.
+    Segment(Segment),
+    /// An ICMP or ICMPv6 error that quotes a TCP segment.
+    IcmpError(IcmpError),
+    /// A fragment other than a whole packet: counted, never guessed at.
+    Fragment,
+    /// Any other well-formed packet.
+    Other,
+}
+
+/// Why bytes could not be read as a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParseError {
+    /// The captured bytes end inside a header.
+    #[error("the captured bytes end inside the {0} header")]
+    Short(&'static str),
+    /// The IP version is neither 4 nor 6.
+    #[error("IP version {0}, expected 4 or 6")]
+    Version(u8),
+    /// A length field contradicts the header it stands in.
+    #[error("the {0} header has an impossible length field")]
+    Length(&'static str),
+}
+
+/// Who sent a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// Client to server, `>`.
+    ToServer,
+    /// Server to client, `<`.
+    ToClient,
+}
+
+impl Direction {
+    /// The arrow that stands for it in the sequence notation.
+    pub fn arrow(self) -> char {
+        match self {
+            Direction::ToServer => '>',
+            Direction::ToClient => '<',
+        }
+    }
+}
+
+/// A connection's two ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ends {
+    /// The end that sent the SYN.
+    pub client: SocketAddr,
+    /// The end that listened.
+    pub server: SocketAddr,
+}
+
+/// TCP's flag byte (RFC 9293 3.1, with RFC 3168's ECE and CWR), printed as tcpdump does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Flags(pub u8);
+
+impl Flags {
+    /// No more data from the sender.
+    pub const FIN: Flags = Flags(0x01);
+    /// Synchronize sequence numbers.
+    pub const SYN: Flags = Flags(0x02);
+    /// Reset the connection.
+    pub const RST: Flags = Flags(0x04);
+    /// Push buffered data to the application.
+    pub const PSH: Flags = Flags(0x08);
+    /// The acknowledgment field counts.
+    pub const ACK: Flags = Flags(0x10);
+
+    /// tcpdump's letter for each bit, in the order in which tcpdump prints them.
+    const LETTERS: [(u8, char); 8] = [
+        (0x01, 'F'),
+        (0x02, 'S'),
+        (0x04, 'R'),
+        (0x08, 'P'),
+        (0x10, '.'),
+        (0x20, 'U'),
+        (0x40, 'E'),
+        (0x80, 'W'),
+    ];
+
+    /// The flag that tcpdump prints as `letter`.
+    pub fn from_letter(letter: char) -> Option<Flags> {
+        Self::LETTERS
+            .iter()
+            .find(|&&(_, l)| l == letter)
+            .map(|&(bit, _)| Flags(bit))
+    }
+
+    /// Whether every flag of `other` is set.
+    pub const fn has(self, other: Flags) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Both sets together.
+    pub const fn with(self, other: Flags) -> Flags {
+        Flags(self.0 | other.0)
+    }
+
+    /// SYN set.
+    pub const fn syn(self) -> bool {
+        self.has(Self::SYN)
+    }
+
+    /// ACK set.
+    pub const fn ack(self) -> bool {
+        self.has(Self::ACK)
+    }
+
+    /// FIN set.
+    pub const fn fin(self) -> bool {
+        self.has(Self::FIN)
+    }
+
+    /// RST set.
+    pub const fn rst(self) -> bool {
+        self.has(Self::RST)
+    }
+}
+
+impl fmt::Display for Flags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == 0 {
+            return f.write_str("none");
+        }
+        for (bit, letter) in Self::LETTERS {
+            if self.0 & bit != 0 {
+                fmt::Write::write_char(f, letter)?;
+            }
+        }
+        Ok(())
+    }
+}

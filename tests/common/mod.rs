@@ -1,0 +1,101 @@
+//! What the live tests share: a network namespace of their own, the probe run inside it, and its
+//! CSV read back. Every process started from a test's thread lives in that thread's namespace.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use nix::sched::{CloneFlags, unshare};
+
+/// Sysctls every live test runs with, whatever the host has.
+const SYSCTLS: &[(&str, &str)] = &[
+    ("net/ipv4/tcp_abort_on_overflow", "0"),
+    ("net/ipv4/tcp_ecn", "2"),
+    ("net/ipv4/tcp_fastopen", "0"),
+    ("net/ipv4/tcp_max_syn_backlog", "4096"),
+    ("net/ipv4/tcp_syncookies", "0"),
+    ("net/ipv4/tcp_timestamps", "1"),
+    ("net/ipv4/ip_local_port_range", "32768 60999"),
+    ("net/core/somaxconn", "4096"),
+];
+
+/// Moves this thread, and what it starts from here on, into a fresh network namespace with its
+/// loopback up and its sysctls pinned. The namespace goes when the last of them ends.
+pub fn enter_namespace() {
+    unshare(CloneFlags::CLONE_NEWNET).expect("needs root: unshare(CLONE_NEWNET)");
+    run("ip", &["link", "set", "lo", "up"]);
+    for (name, value) in SYSCTLS {
+        sysctl(name, value);
+    }
+}
+
+/// Sets a sysctl of this thread's namespace.
+pub fn sysctl(name: &str, value: &str) {
+    fs::write(format!("/proc/sys/{name}"), value).unwrap_or_else(|e| panic!("{name}: {e}"));
+}
+
+/// Runs a tool that must succeed.
+pub fn run(tool: &str, args: &[&str]) -> String {
+    let output = Command::new(tool)
+        .args(args)
+        .output()
+        .unwrap_or_else(|e| panic!("{tool}: {e}"));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{tool} {args:?}: {stderr}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Loads rules into nftables of this thread's namespace.
+pub fn nft(rules: &str) {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    fs::write(file.path(), rules).expect("the rules are written");
+    run("nft", &["-f", &file.path().to_string_lossy()]);
+}
+
+/// The probe's command, not yet started.
+pub fn probe() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_probe"))
+}
+
+/// Runs the probe with arguments separated by spaces.
+pub fn run_probe(args: &str) -> Output {
+    probe()
+        .args(args.split_whitespace())
+        .output()
+        .expect("the probe starts")
+}
+
+/// The probe's stderr as text.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The probe's stdout as text.
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// One row of a CSV, by column name.
+pub type Row = HashMap<String, String>;
+
+/// Reads a CSV that the probe wrote.
+pub fn read_csv(path: &Path) -> Vec<Row> {
+    let text = fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    rows(&text)
+}
+
+/// Reads CSV text that the probe wrote.
+pub fn rows(text: &[u8]) -> Vec<Row> {
+    let mut reader = csv::Reader::from_reader(text);
+    let header = reader.headers().expect("a header").clone();
+    reader
+        .records()
+        .map(|record| {
+            let record = record.expect("a row");
+            let cells = header.iter().zip(record.iter());
+            cells.map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+        })
+        .collect()
+}
