@@ -40,6 +40,8 @@ pub struct ExchangeTimes {
     pub request: Option<Stamp>,
     /// The first byte of the response.
     pub first_byte: Option<Stamp>,
+    /// The latest byte of the response so far.
+    pub last_byte: Option<Stamp>,
     /// The last byte of the response's header block.
     pub head: Option<Stamp>,
     /// The last byte of the response.
@@ -135,6 +137,7 @@ impl Exchanges {
             return;
         }
         self.received += n;
+        self.times.last_byte = Some(at);
         if let Protocol::Opaque { expect } = self.protocol {
             self.times.first_byte.get_or_insert(at);
             self.times.head.get_or_insert(at);

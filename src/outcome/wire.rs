@@ -43,15 +43,15 @@ pub fn facts(flow: &Flow, watch: Watch) -> Facts {
     }
 }
 
-/// When the client gave up: its RST, or its FIN where the server then sent no byte of a response.
+/// When the client gave up: at its FIN, unless the server went on to send and the client took it (a
+/// half-close), or at its RST.
 fn given_up(flow: &Flow) -> Option<Stamp> {
     let times = flow.times();
-    let answered = flow.exchanges().times().first_byte;
-    let fin = times
-        .client_fin
-        .filter(|&fin| answered.is_none_or(|first_byte| first_byte < fin));
-    match (fin, times.client_rst) {
+    let last_byte = flow.exchanges().times().last_byte;
+    match (times.client_fin, times.client_rst) {
+        // What came after its FIN it answered with RST: it had closed both ways.
         (Some(fin), Some(rst)) => Some(fin.min(rst)),
-        (fin, rst) => fin.or(rst),
+        (Some(fin), None) => Some(fin).filter(|&fin| last_byte.is_none_or(|last| last < fin)),
+        (None, rst) => rst,
     }
 }
