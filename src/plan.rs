@@ -8,7 +8,6 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,7 +21,7 @@ use crate::connect::request::{Generated, Template};
 use crate::connect::schedule::Arrivals;
 use crate::connect::socket::{ExpectedContent, Job};
 use crate::flow::Protocol;
-use crate::sys::host;
+use crate::sys::{host, reason};
 use crate::target::process::Process;
 use crate::target::trigger::{Action, Trigger, When};
 
@@ -521,15 +520,6 @@ fn read(file: &Path, option: &str) -> Result<Vec<u8>, PlanError> {
             reason(&error)
         ))
     })
-}
-
-/// An I/O error without its number.
-pub(crate) fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.split_once(" (os error") {
-        Some((text, _)) => text.to_lowercase(),
-        None => text,
-    }
 }
 
 /// Resolves a target; the first address is used, the others are named.

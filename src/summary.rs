@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::outcome::Outcome;
 use crate::record::Record;
+use crate::sequence::Sequence;
 use crate::time::Stamp;
 
 /// Different sequences counted for one outcome; further ones are counted together.
@@ -40,7 +41,7 @@ pub struct OutcomeSummary {
     pub count: u64,
     /// curl's exit codes for them, and how often each.
     pub curl: BTreeMap<u8, u64>,
-    sequences: HashMap<String, u64>,
+    sequences: HashMap<Sequence, u64>,
     other_sequences: u64,
 }
 
@@ -55,7 +56,7 @@ impl Summary {
             *entry.curl.entry(code).or_default() += 1;
         }
         if let Some(sequence) = &record.sequence {
-            entry.add_sequence(sequence.to_string());
+            entry.add_sequence(sequence);
         }
         if let Some(socket) = record.socket_outcome {
             *self.differing.entry((record.outcome, socket)).or_default() += 1;
@@ -83,20 +84,24 @@ impl Summary {
 }
 
 impl OutcomeSummary {
-    fn add_sequence(&mut self, sequence: String) {
-        if self.sequences.len() >= MAX_SEQUENCES && !self.sequences.contains_key(&sequence) {
-            self.other_sequences += 1;
+    fn add_sequence(&mut self, sequence: &Sequence) {
+        if let Some(count) = self.sequences.get_mut(sequence) {
+            *count += 1;
+        } else if self.sequences.len() < MAX_SEQUENCES {
+            self.sequences.insert(sequence.clone(), 1);
         } else {
-            *self.sequences.entry(sequence).or_default() += 1;
+            self.other_sequences += 1;
         }
     }
 
     /// The commonest sequence and how often it occurred; of equals the first in the alphabet.
-    pub fn commonest_sequence(&self) -> Option<(&str, u64)> {
+    pub fn commonest_sequence(&self) -> Option<(String, u64)> {
+        let most = self.sequences.values().copied().max()?;
         self.sequences
             .iter()
-            .map(|(sequence, &count)| (sequence.as_str(), count))
-            .max_by(|a, b| a.1.cmp(&b.1).then(b.0.cmp(a.0)))
+            .filter(|&(_, &count)| count == most)
+            .map(|(sequence, &count)| (sequence.to_string(), count))
+            .min()
     }
 
     /// How many different sequences there were, at least.

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 
 use crate::cli::Format;
-use crate::plan::{Outputs, reason};
+use crate::plan::Outputs;
 use crate::record::Record;
 use crate::report::csv::CsvReport;
 use crate::report::events::{ControlEvent, EventsReport};
 use crate::report::{Context, ndjson};
+use crate::sys::reason;
 
 /// A buffered file or stdout.
 type Sink = BufWriter<Box<dyn Write + Send>>;

@@ -8,6 +8,7 @@ use crate::time::Stamp;
 pub(super) struct Order<T> {
     held: Vec<(Stamp, T)>,
     released: Stamp,
+    newest: Option<Stamp>,
     late: u64,
 }
 
@@ -16,6 +17,7 @@ impl<T> Order<T> {
         Order {
             held: Vec::new(),
             released: Stamp(i64::MIN),
+            newest: None,
             late: 0,
         }
     }
@@ -23,6 +25,7 @@ impl<T> Order<T> {
     /// Takes a packet.
     pub(super) fn push(&mut self, at: Stamp, packet: T) {
         self.late += u64::from(at < self.released);
+        self.newest = self.newest.max(Some(at));
         self.held.push((at, packet));
     }
 
@@ -35,9 +38,9 @@ impl<T> Order<T> {
         self.held.drain(..ready).map(|(_, packet)| packet).collect()
     }
 
-    /// The stamp of the latest packet held.
+    /// The latest stamp of any packet so far.
     pub(super) fn newest(&self) -> Option<Stamp> {
-        self.held.iter().map(|&(at, _)| at).max()
+        self.newest
     }
 
     /// Packets that came after later ones had been given out.

@@ -195,7 +195,10 @@ fn a_capture_cannot_tell_a_deadline_from_an_abort() {
     );
     assert_eq!(in_capture(">S <S. >. >P.[get] <."), Outcome::Unfinished);
     // A response into a closed client, which its kernel answers with RST.
-    assert_eq!(in_capture(">S <S. >. >P.[get] <. >F. <. <P.[ok] >R"), Outcome::ClientClosed);
+    assert_eq!(
+        in_capture(">S <S. >. >P.[get] <. >F. <. <P.[ok] >R"),
+        Outcome::ClientClosed
+    );
     // It reset a connection whose response had begun.
     assert_eq!(
         in_capture(">S <S. >. >P.[get] <. <P.[ok-head] >R."),

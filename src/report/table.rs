@@ -109,7 +109,7 @@ fn sequence(counted: &OutcomeSummary) -> [String; 2] {
         1 => "all".to_owned(),
         kinds => format!("{count} of {} ({kinds} kinds)", counted.count),
     };
-    [sequence.to_owned(), share]
+    [sequence, share]
 }
 
 fn losses(summary: &Summary, signal: Option<Stamp>) -> String {

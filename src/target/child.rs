@@ -24,7 +24,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::listener;
 use super::process::Process;
 use super::tree;
-use crate::sys;
+use crate::sys::{self, reason};
 use crate::time::{Clock, Stamp};
 
 /// Lines of output kept for an error message.
@@ -51,8 +51,8 @@ pub(crate) struct Server {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
     /// It could not be started at all.
-    #[error("cannot start `{command}`: {source}; give a program that exists and may be run")]
-    Spawn { command: String, source: io::Error },
+    #[error("cannot start `{command}`: {reason}; give a program that exists and may be run")]
+    Spawn { command: String, reason: String },
     /// It ended before it listened.
     #[error("the command ended ({status}) before it listened; {advice}{tail}")]
     Ended {
@@ -97,9 +97,9 @@ impl Server {
         clock: Clock,
     ) -> Result<Server, StartError> {
         let shown = command.join(" ".as_ref()).to_string_lossy().into_owned();
-        let fail = |source| StartError::Spawn {
+        let fail = |error: io::Error| StartError::Spawn {
             command: shown.clone(),
-            source,
+            reason: reason(&error),
         };
         let (program, arguments) = command
             .split_first()

@@ -23,7 +23,7 @@ const SYSCTLS: &[(&str, &str)] = &[
 
 /// Moves this thread, and what it starts from here on, into a fresh network namespace with its
 /// loopback up and its sysctls pinned. The namespace goes when the last of them ends.
-pub fn enter_namespace() {
+pub(crate) fn enter_namespace() {
     unshare(CloneFlags::CLONE_NEWNET).expect("needs root: unshare(CLONE_NEWNET)");
     run("ip", &["link", "set", "lo", "up"]);
     for (name, value) in SYSCTLS {
@@ -32,12 +32,12 @@ pub fn enter_namespace() {
 }
 
 /// Sets a sysctl of this thread's namespace.
-pub fn sysctl(name: &str, value: &str) {
+pub(crate) fn sysctl(name: &str, value: &str) {
     fs::write(format!("/proc/sys/{name}"), value).unwrap_or_else(|e| panic!("{name}: {e}"));
 }
 
 /// Runs a tool that must succeed.
-pub fn run(tool: &str, args: &[&str]) -> String {
+pub(crate) fn run(tool: &str, args: &[&str]) -> String {
     let output = Command::new(tool)
         .args(args)
         .output()
@@ -48,19 +48,19 @@ pub fn run(tool: &str, args: &[&str]) -> String {
 }
 
 /// Loads rules into nftables of this thread's namespace.
-pub fn nft(rules: &str) {
+pub(crate) fn nft(rules: &str) {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     fs::write(file.path(), rules).expect("the rules are written");
     run("nft", &["-f", &file.path().to_string_lossy()]);
 }
 
 /// The probe's command, not yet started.
-pub fn probe() -> Command {
+pub(crate) fn probe() -> Command {
     Command::new(env!("CARGO_BIN_EXE_probe"))
 }
 
 /// Runs the probe with arguments separated by spaces.
-pub fn run_probe(args: &str) -> Output {
+pub(crate) fn run_probe(args: &str) -> Output {
     probe()
         .args(args.split_whitespace())
         .output()
@@ -68,26 +68,26 @@ pub fn run_probe(args: &str) -> Output {
 }
 
 /// The probe's stderr as text.
-pub fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// The probe's stdout as text.
-pub fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// One row of a CSV, by column name.
-pub type Row = HashMap<String, String>;
+pub(crate) type Row = HashMap<String, String>;
 
 /// Reads a CSV that the probe wrote.
-pub fn read_csv(path: &Path) -> Vec<Row> {
+pub(crate) fn read_csv(path: &Path) -> Vec<Row> {
     let text = fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     rows(&text)
 }
 
 /// Reads CSV text that the probe wrote.
-pub fn rows(text: &[u8]) -> Vec<Row> {
+pub(crate) fn rows(text: &[u8]) -> Vec<Row> {
     let mut reader = csv::Reader::from_reader(text);
     let header = reader.headers().expect("a header").clone();
     reader

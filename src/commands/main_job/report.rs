@@ -12,14 +12,14 @@ use crate::commands::interrupt::Interrupt;
 use crate::commands::outputs::{OpenOutputs, WriteFailed};
 use crate::commands::say;
 use crate::outcome::Outcome;
-use crate::plan::{Target, reason};
+use crate::plan::Target;
 use crate::report::run::{
     ClockReport, ExitReport, RunReport, SCHEMA, ServerReport, SummaryReport, TriggerReport,
     VantageReport,
 };
 use crate::report::table::{self, Setting, millis, plural};
 use crate::summary::Summary;
-use crate::sys::host;
+use crate::sys::{host, reason};
 use crate::target::trigger::{Action, Fired};
 use crate::time::{Clock, Stamp};
 
@@ -74,8 +74,8 @@ impl Report<'_> {
         for failure in &failed {
             notes.quiet = false;
             notes.tell(format!(
-                "cannot write {}: {}; make room or give another path (what was measured until then \
-                 is above and in the other outputs)",
+                "cannot write {}: {}; make room or give another path (what was measured is in \
+                 the table and the other outputs)",
                 failure.name,
                 reason(&failure.error)
             ));

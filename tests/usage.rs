@@ -1,0 +1,280 @@
+//! Slips and bad input: one sentence with a remedy on stderr, exit code 2, nothing on stdout. Needs
+//! no privilege.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests start the probe and read what it wrote"
+)]
+
+mod common;
+
+use std::fs;
+
+use common::{run_probe, stderr, stdout};
+
+/// What is typed behind `probe`, and what it says.
+const SLIPS: &[(&str, &str)] = &[
+    (
+        "127.0.0.1:80",
+        "`127.0.0.1:80` looks like the target; give it as --target 127.0.0.1:80",
+    ),
+    (
+        "http://a/",
+        "a target has no scheme or path; give --target a:80, and the path with --path",
+    ),
+    (
+        "--target https://user@a:8443/x",
+        "a target has no scheme or path; give --target a:8443, and the path with --path",
+    ),
+    ("--target a", "`a` has no port; give --target a:PORT"),
+    (
+        "--target 127.0.0.1:0",
+        "port 0 cannot be connected to; give the port the server listens on",
+    ),
+    (
+        "--target 127.0.0.1:99999",
+        "`127.0.0.1:99999` is no target; give HOST:PORT with a port up to 65535",
+    ),
+    (
+        "--target ::1:80",
+        "`::1:80` is no target; write an IPv6 address in brackets, as in [::1]:9292",
+    ),
+    (
+        "--target nosuch.invalid:80",
+        "the name `nosuch.invalid` does not resolve; give a name that does, or an address",
+    ),
+    (
+        "--target 127.0.0.1:80 -6",
+        "`127.0.0.1` has no IPv6 address; leave out -4 or -6",
+    ),
+    (
+        "--target 224.0.0.1:80",
+        "224.0.0.1 is no single host; give a unicast address",
+    ),
+    (
+        "--csv x",
+        "nothing to connect to; give --target HOST:PORT, or the server's start command behind `--`",
+    ),
+    (
+        "--count 5 puma -C x",
+        "put `--` before the server's command: probe [OPTIONS] -- puma ...",
+    ),
+    (
+        "--target 127.0.0.1:9 --",
+        "`--` is followed by no command; put the server's start command behind it",
+    ),
+    (
+        "--coun 5",
+        "there is no option `--coun`; did you mean `--count`?",
+    ),
+    ("--count", "--count needs a value; give it as --count <N>"),
+    (
+        "--target 127.0.0.1:9 -n 0",
+        "--count: 0 would measure nothing; give 1 or more",
+    ),
+    (
+        "--target 127.0.0.1:9 --rate 0",
+        "--rate: `0` is no rate; give connections per second above 0, as in 250",
+    ),
+    (
+        "--target 127.0.0.1:9 --rate 5 -c 3",
+        "--rate and --concurrency exclude each other; leave one out",
+    ),
+    (
+        "--target 127.0.0.1:9 --duration 5s",
+        "--rate is needed here too; add it",
+    ),
+    (
+        "--target 127.0.0.1:9 --timeout 0s",
+        "--timeout: a duration of 0 leaves no time for anything; give 1ms or more",
+    ),
+    (
+        "--target 127.0.0.1:9 --timeout 5",
+        "--timeout: `5` is no duration; give a number with its unit, as in 200ms or 5s",
+    ),
+    (
+        "--target 127.0.0.1:9 --signal FOO",
+        "--signal: `FOO` is no signal; give a name or number that `kill -l` lists, as in TERM or 15",
+    ),
+    (
+        "--target 127.0.0.1:9 --signal TERM",
+        "--signal has nobody to go to; add --pid, --pidfile or `-- COMMAND`",
+    ),
+    (
+        "--target 127.0.0.1:9 --signal-tree",
+        "--signal-tree has no process to begin at; add --pid or --pidfile",
+    ),
+    (
+        "--target 127.0.0.1:9 --trigger true --trigger-at 51",
+        "a trigger waits for 51 connections and only 50 are started; give a larger --count, or an \
+         earlier @50",
+    ),
+    (
+        "--target 127.0.0.1:9 --pid 0 --signal TERM",
+        "0 is no process of a server's; give the pid of its main process",
+    ),
+    (
+        "--target 127.0.0.1:9 --pid 999999999 --signal TERM",
+        "there is no process 999999999; start the server, or give the pid it has now",
+    ),
+    (
+        "--pid 2 -- true",
+        "with `-- COMMAND` the command itself is signalled; leave out --pid or --pidfile",
+    ),
+    (
+        "--target 127.0.0.1:9 --idle 3",
+        "--idle connections wait for a trigger and there is none; add --signal or --trigger",
+    ),
+    (
+        "--target 127.0.0.1:9 --idle 60 --trigger true",
+        "--idle 60 is more than the 50 connections there are; give a larger --count",
+    ),
+    (
+        "--target 127.0.0.1:9 --header foo",
+        "--header: `foo` is no header; give `Name: value`",
+    ),
+    (
+        "--target 127.0.0.1:9 --path foo",
+        "--path: `foo` is no path; begin it with / and write spaces and other signs as %20 and the \
+         like",
+    ),
+    (
+        "--target 127.0.0.1:9 --request /no/such",
+        "cannot read --request /no/such: no such file or directory; give a file that exists and may \
+         be read",
+    ),
+    (
+        "--target 127.0.0.1:9 --csv /no/such/x.csv",
+        "cannot write /no/such/x.csv: no such file or directory; give a path whose folder exists \
+         and may be written to",
+    ),
+    (
+        "--target 127.0.0.1:9 --csv - --json -",
+        "stdout can show one output only; give the others a file",
+    ),
+    (
+        "--target 127.0.0.1:9 --csv x --events x",
+        "two outputs would write the same file; give each its own",
+    ),
+    (
+        "--target 127.0.0.1:9 --out /proc/self",
+        "the folder /proc/self is not empty; give a new one, so that runs do not mix",
+    ),
+    (
+        "--target 127.0.0.1:9 --format xml",
+        "--format: `xml` is not possible; give one of table, csv, json",
+    ),
+    (
+        "--target 127.0.0.1:9 --observe diag",
+        "--observe: this version has no `diag` vantage; give socket, wire, both with a comma, or \
+         auto",
+    ),
+    (
+        "-- /no/such/program",
+        "cannot start `/no/such/program`: no such file or directory; give a program that exists \
+         and may be run",
+    ),
+    (
+        "--target 192.0.2.1:80 -n 2000",
+        "2000 connections may be open at once and 192.0.2.1:80 is not this host; give a smaller \
+         --concurrency or --count, or --allow-load if its owner agrees",
+    ),
+    (
+        "--target 192.0.2.1:80 --rate 2000 -n 10",
+        "over 1000 connections per second and 192.0.2.1:80 is not this host; give a smaller --rate, \
+         or --allow-load if its owner agrees",
+    ),
+];
+
+#[test]
+fn every_slip_gets_one_sentence_with_a_remedy() {
+    for (typed, said) in SLIPS {
+        let output = run_probe(typed);
+        assert_eq!(stderr(&output), format!("probe: {said}\n"), "probe {typed}");
+        assert_eq!(stdout(&output), "", "probe {typed}");
+        assert_eq!(output.status.code(), Some(2), "probe {typed}");
+    }
+}
+
+#[test]
+fn bare_probe_prints_help_and_exits_2() {
+    let output = run_probe("");
+    assert!(stderr(&output).contains("Usage: probe --target HOST:PORT"));
+    assert_eq!(stdout(&output), "");
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn help_goes_to_stdout_and_is_what_was_reviewed() {
+    let output = run_probe("--help");
+    assert_eq!(output.status.code(), Some(0));
+    insta::assert_snapshot!("help", stdout(&output));
+}
+
+#[test]
+fn pid_files_that_hold_no_pid_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("server.pid");
+    let path = file.display();
+    for (content, said) in [
+        (
+            "",
+            format!("the pid file {path} is empty; wait until the server has written it"),
+        ),
+        (
+            "not a number\n",
+            format!(
+                "the pid file {path} holds `not a number`, which is no pid; give the file the \
+                 server writes"
+            ),
+        ),
+        (
+            "999999999\n",
+            format!(
+                "there is no process 999999999 (from {path}); start the server, or give the pid it \
+                 has now"
+            ),
+        ),
+    ] {
+        fs::write(&file, content).unwrap();
+        let typed = format!("--target 127.0.0.1:9 --signal TERM --pidfile {path}");
+        assert_eq!(stderr(&run_probe(&typed)), format!("probe: {said}\n"));
+    }
+}
+
+#[test]
+fn a_full_disk_costs_only_what_was_to_go_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let csv = folder.path().join("connections.csv");
+    let typed = format!(
+        "--target 127.0.0.1:9 -n 20 --observe socket --json /dev/full --csv {}",
+        csv.display()
+    );
+    let output = run_probe(&typed);
+    assert_eq!(output.status.code(), Some(2));
+    let said = stderr(&output);
+    assert!(
+        said.contains("cannot write /dev/full: no space left on device"),
+        "{said}"
+    );
+    assert!(stdout(&output).contains("refused"), "{}", stdout(&output));
+    assert_eq!(common::read_csv(&csv).len(), 20);
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_run_quietly() {
+    let output = std::process::Command::new("sh")
+        .args([
+            "-c",
+            "\"$0\" --target 127.0.0.1:9 -n 3000 --observe socket --format csv | head -n 2",
+        ])
+        .arg(env!("CARGO_BIN_EXE_probe"))
+        .output()
+        .unwrap();
+    assert_eq!(stdout(&output).lines().count(), 2);
+    let said = stderr(&output);
+    assert!(
+        !said.contains("roken pipe") && !said.contains("panicked"),
+        "{said}"
+    );
+}
