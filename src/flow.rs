@@ -264,9 +264,13 @@ impl Flow {
             Direction::ToClient => &mut self.server,
         };
         let was_acked = half.all_acked();
-        half.push(segment);
+        let fresh = half.push(segment);
         if direction == Direction::ToServer && was_acked && !half.all_acked() {
             self.times.request_acked = None;
+        }
+        if let Some(fresh) = fresh {
+            self.exchanges
+                .bytes(direction, segment.at, fresh.bytes, fresh.unseen);
         }
         self.deliver(direction, segment.at);
     }
@@ -278,10 +282,8 @@ impl Flow {
             Direction::ToClient => &mut self.server,
         };
         while let Some(chunk) = half.next_in_order() {
-            match direction {
-                Direction::ToServer => self.exchanges.client_bytes(at, &chunk.bytes, chunk.unseen),
-                Direction::ToClient => self.exchanges.server_bytes(at, &chunk.bytes, chunk.unseen),
-            }
+            self.exchanges
+                .bytes(direction, at, &chunk.bytes, chunk.unseen);
         }
         self.flaws.snapped |= self.exchanges.is_blind() && !self.flaws.hole;
         if half.is_finished() {

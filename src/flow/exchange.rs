@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use crate::http::{Progress, RequestEvent, RequestReader, ResponseReader};
 use crate::time::Stamp;
+use crate::wire::Direction;
 
 /// What the bytes of a flow are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,8 +94,15 @@ impl Exchanges {
         self.blind
     }
 
-    /// Bytes of the client, in order: captured ones, then `unseen` more.
-    pub(super) fn client_bytes(&mut self, at: Stamp, bytes: &[u8], unseen: u64) {
+    /// Bytes of one direction, in order: captured ones, then `unseen` more.
+    pub(super) fn bytes(&mut self, direction: Direction, at: Stamp, bytes: &[u8], unseen: u64) {
+        match direction {
+            Direction::ToServer => self.client_bytes(at, bytes, unseen),
+            Direction::ToClient => self.server_bytes(at, bytes, unseen),
+        }
+    }
+
+    fn client_bytes(&mut self, at: Stamp, bytes: &[u8], unseen: u64) {
         let Exchanges {
             requests,
             unanswered,
@@ -130,8 +138,7 @@ impl Exchanges {
         }
     }
 
-    /// Bytes of the server, in order: captured ones, then `unseen` more.
-    pub(super) fn server_bytes(&mut self, at: Stamp, bytes: &[u8], unseen: u64) {
+    fn server_bytes(&mut self, at: Stamp, bytes: &[u8], unseen: u64) {
         let n = bytes.len() as u64 + unseen;
         if n == 0 {
             return;

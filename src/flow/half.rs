@@ -32,7 +32,15 @@ pub(super) struct Half {
     window_shift: u8,
 }
 
-/// Payload in order: captured bytes, then bytes that were on the wire and not captured.
+/// Payload in order, borrowed from its segment: captured bytes, then bytes that were on the wire and
+/// not captured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fresh<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) unseen: u64,
+}
+
+/// The same, kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Chunk {
     pub(super) bytes: Box<[u8]>,
@@ -71,10 +79,11 @@ impl Half {
         self.window = u32::from(field) << shift;
     }
 
-    /// Takes a segment's payload and FIN.
-    pub(super) fn push(&mut self, segment: &Segment) {
+    /// Takes a segment's payload and FIN. What of the payload is in order now, and new, is handed
+    /// back at once: nearly all of it is, and need not be copied. The rest is kept until its turn.
+    pub(super) fn push<'a>(&mut self, segment: &'a Segment) -> Option<Fresh<'a>> {
         if segment.len == 0 && !segment.flags.fin() {
-            return;
+            return None;
         }
         // Data in a SYN (TCP Fast Open) stands behind the SYN's own number.
         let seq = segment.seq.wrapping_add(u32::from(segment.flags.syn()));
@@ -82,7 +91,7 @@ impl Half {
         let base = *self.base.get_or_insert(seq);
         let Some(start) = self.offset(seq, base) else {
             self.retransmits += 1;
-            return;
+            return None;
         };
         let end = start + u64::from(segment.len);
         let again = if segment.len > 0 {
@@ -95,9 +104,21 @@ impl Half {
         if segment.flags.fin() && self.fin.is_none() {
             self.fin = Some(end);
         }
-        if segment.len > 0 && end > self.next {
-            self.keep(start, segment);
+        if segment.len == 0 || end <= self.next {
+            return None;
         }
+        if start > self.next || !self.pending.is_empty() {
+            self.keep(start, segment);
+            return None;
+        }
+        let known = self.next - start;
+        self.next = end;
+        let captured = segment.payload.len() as u64;
+        let cut = usize::try_from(known.min(captured)).unwrap_or(usize::MAX);
+        Some(Fresh {
+            bytes: &segment.payload[cut..],
+            unseen: u64::from(segment.cut()) - known.saturating_sub(captured),
+        })
     }
 
     fn keep(&mut self, start: u64, segment: &Segment) {
