@@ -8,8 +8,11 @@ mod tcp;
 use std::fmt;
 use std::net::SocketAddr;
 
+use pnet_packet::ip::IpNextHeaderProtocols;
+
+use crate::time::Stamp;
+
 pub use icmp::IcmpError;
-pub use ip::parse;
 pub use tcp::{Options, Segment};
 
 /// What one captured packet turned out to be.
@@ -37,6 +40,25 @@ pub enum ParseError {
     /// A length field contradicts the header it stands in.
     #[error("the {0} header has an impossible length field")]
     Length(&'static str),
+}
+
+/// Reads one packet that begins at its IP header. `frame_len` is its length on the wire, used where
+/// the header leaves its own at 0 (BIG TCP, segmentation offload). Checksums are not verified:
+/// loopback and veth leave them to hardware that is not there.
+pub fn parse(at: Stamp, bytes: &[u8], frame_len: usize) -> Result<Packet, ParseError> {
+    let ip = ip::locate(bytes, frame_len)?;
+    if ip.fragment {
+        return Ok(Packet::Fragment);
+    }
+    if ip.protocol == IpNextHeaderProtocols::Tcp.0 {
+        tcp::parse(at, ip.src, ip.dst, ip.ip_id, ip.bytes, ip.len).map(Packet::Segment)
+    } else if ip.protocol == IpNextHeaderProtocols::Icmp.0 {
+        Ok(icmp::parse_v4(at, &ip).map_or(Packet::Other, Packet::IcmpError))
+    } else if ip.protocol == IpNextHeaderProtocols::Icmpv6.0 {
+        Ok(icmp::parse_v6(at, &ip).map_or(Packet::Other, Packet::IcmpError))
+    } else {
+        Ok(Packet::Other)
+    }
 }
 
 /// Who sent a segment.
@@ -147,3 +169,6 @@ impl fmt::Display for Flags {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::ip::{Transport, icmp_parts, locate};
+use pnet_packet::icmp::IcmpPacket;
+
+use super::ip::{Transport, locate};
 use crate::time::Stamp;
 
 /// An ICMP error about a TCP segment somebody sent.
@@ -87,4 +89,11 @@ fn quote(
         kind,
         code,
     })
+}
+
+/// An ICMP packet's type, code and what follows its header of eight bytes.
+fn icmp_parts<'a>(ip: &Transport<'a>) -> Option<(u8, u8, &'a [u8])> {
+    let packet = IcmpPacket::new(ip.bytes)?;
+    let quoted = ip.bytes.get(8..)?;
+    Some((packet.get_icmp_type().0, packet.get_icmp_code().0, quoted))
 }

@@ -2,13 +2,11 @@
 
 use std::net::IpAddr;
 
-use pnet_packet::Packet as _;
 use pnet_packet::ip::IpNextHeaderProtocols as Proto;
 use pnet_packet::ipv4::Ipv4Packet;
 use pnet_packet::ipv6::Ipv6Packet;
 
-use super::{Packet, ParseError, icmp, tcp};
-use crate::time::Stamp;
+use super::ParseError;
 
 /// An IP packet's payload, located.
 pub(super) struct Transport<'a> {
@@ -21,25 +19,6 @@ pub(super) struct Transport<'a> {
     pub(super) bytes: &'a [u8],
     /// How many there were on the wire.
     pub(super) len: usize,
-}
-
-/// Reads one packet that begins at its IP header. `frame_len` is its length on the wire, used where
-/// the header leaves its own at 0 (BIG TCP, segmentation offload). Checksums are not verified:
-/// loopback and veth leave them to hardware that is not there.
-pub fn parse(at: Stamp, bytes: &[u8], frame_len: usize) -> Result<Packet, ParseError> {
-    let ip = locate(bytes, frame_len)?;
-    if ip.fragment {
-        return Ok(Packet::Fragment);
-    }
-    if ip.protocol == Proto::Tcp.0 {
-        tcp::parse(at, ip.src, ip.dst, ip.ip_id, ip.bytes, ip.len).map(Packet::Segment)
-    } else if ip.protocol == Proto::Icmp.0 {
-        Ok(icmp::parse_v4(at, &ip).map_or(Packet::Other, Packet::IcmpError))
-    } else if ip.protocol == Proto::Icmpv6.0 {
-        Ok(icmp::parse_v6(at, &ip).map_or(Packet::Other, Packet::IcmpError))
-    } else {
-        Ok(Packet::Other)
-    }
 }
 
 /// Finds the transport header of the packet at the start of `bytes`.
@@ -132,12 +111,4 @@ fn skip_extensions(ip: &mut Transport<'_>) -> Result<(), ParseError> {
 fn within(bytes: &[u8], from: usize, to: usize) -> &[u8] {
     let to = to.min(bytes.len());
     bytes.get(from..to).unwrap_or_default()
-}
-
-/// The ICMP payload at `ip`, typed and coded.
-pub(super) fn icmp_parts<'a>(ip: &Transport<'a>) -> Option<(u8, u8, &'a [u8])> {
-    let packet = pnet_packet::icmp::IcmpPacket::new(ip.bytes)?;
-    let quoted = ip.bytes.get(8..)?;
-    debug_assert!(packet.payload().len() >= quoted.len());
-    Some((packet.get_icmp_type().0, packet.get_icmp_code().0, quoted))
 }
