@@ -85,8 +85,8 @@ pub struct Steps {
 pub struct RecordTimes {
     /// The SYN, or the connect call where no packets were seen.
     pub opened: Stamp,
-    /// How much later than its schedule the connection was opened, in nanoseconds.
-    pub late_ns: i64,
+    /// How much later than by the timetable the connection was opened, in nanoseconds.
+    pub late_ns: Option<i64>,
     /// The SYN-ACK, or when the socket was seen connected.
     pub syn_ack: Option<Stamp>,
     /// The first byte of the request.

@@ -63,7 +63,7 @@ impl Summary {
         }
         self.holes += u64::from(record.caveats.hole);
         self.on_the_wire += u64::from(record.evidence.wire);
-        self.latest_ns = self.latest_ns.max(record.times.late_ns);
+        self.latest_ns = self.latest_ns.max(record.times.late_ns.unwrap_or(0));
         if record.outcome.is_lost() == Some(true) {
             self.lost += 1;
             let opened = record.times.opened;

@@ -23,7 +23,9 @@ pub(crate) enum Arrivals {
 /// When the next connection may be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
-    /// It has been due since then.
+    /// Now, and at no particular moment before.
+    Now,
+    /// The timetable had it then.
     Since(Stamp),
     /// Not before then.
     At(Stamp),
@@ -53,24 +55,26 @@ impl Schedule {
 
     /// When the next connection is due, `open` being open.
     pub(crate) fn next(&self, now: Stamp, open: u64) -> Due {
-        let first = self.first.unwrap_or(now);
-        let at = match self.arrivals {
-            // None of them is asked for at any moment: none can be late.
-            Arrivals::AtOnce => now,
+        match self.arrivals {
+            Arrivals::AtOnce => Due::Now,
             Arrivals::Spaced(gap) => {
-                first + Duration::from_nanos(nanos(gap).saturating_mul(self.started))
+                let span = Duration::from_nanos(nanos(gap).saturating_mul(self.started));
+                let at = self.first.unwrap_or(now) + span;
+                if at <= now {
+                    Due::Since(at)
+                } else {
+                    Due::At(at)
+                }
             }
-            Arrivals::Closed { limit, .. } if open >= limit => return Due::AfterAnother,
-            // A slot has just become free: nothing can be late for it.
-            Arrivals::Closed { pace, .. } => match (pace, self.last) {
-                (Some(pace), Some(last)) => (last + pace).max(now),
-                _ => now,
-            },
-        };
-        if at <= now {
-            Due::Since(at)
-        } else {
-            Due::At(at)
+            Arrivals::Closed { limit, .. } if open >= limit => Due::AfterAnother,
+            Arrivals::Closed { pace, .. } => {
+                let earliest = pace.zip(self.last).map_or(now, |(pace, last)| last + pace);
+                if earliest <= now {
+                    Due::Now
+                } else {
+                    Due::At(earliest)
+                }
+            }
         }
     }
 
@@ -114,7 +118,7 @@ mod tests {
         };
         let mut schedule = Schedule::new(arrivals);
         schedule.opened(Stamp(0));
-        assert_eq!(schedule.next(Stamp(5), 1), Due::Since(Stamp(5)));
+        assert_eq!(schedule.next(Stamp(5), 1), Due::Now);
         assert_eq!(schedule.next(Stamp(5), 2), Due::AfterAnother);
     }
 
@@ -125,7 +129,7 @@ mod tests {
             pace: Some(Duration::from_nanos(100)),
         };
         let mut schedule = Schedule::new(arrivals);
-        assert_eq!(schedule.next(Stamp(7), 0), Due::Since(Stamp(7)));
+        assert_eq!(schedule.next(Stamp(7), 0), Due::Now);
         schedule.opened(Stamp(7));
         assert_eq!(schedule.next(Stamp(50), 0), Due::At(Stamp(107)));
     }

@@ -206,7 +206,7 @@ impl Engine {
         if self.interrupted {
             None
         } else if self.idle_started < self.job.idle {
-            Some((Cohort::Idle, Due::Since(now)))
+            Some((Cohort::Idle, Due::Now))
         } else if self.settled && self.schedule.started() < self.steady_count().min(steady_limit) {
             let open = self.open() - self.waiting.len() as u64;
             Some((Cohort::Steady, self.schedule.next(now, open)))
@@ -219,13 +219,14 @@ impl Engine {
         for _ in 0..BURST {
             let now = self.clock.now();
             match self.due(now, steady_limit) {
-                Some((cohort, Due::Since(since))) => self.open_one(cohort, since),
+                Some((cohort, Due::Now)) => self.open_one(cohort, None),
+                Some((cohort, Due::Since(since))) => self.open_one(cohort, Some(since)),
                 Some((_, Due::At(_) | Due::AfterAnother)) | None => return,
             }
         }
     }
 
-    fn open_one(&mut self, cohort: Cohort, due: Stamp) {
+    fn open_one(&mut self, cohort: Cohort, due: Option<Stamp>) {
         let number = self.started() + 1;
         let source = self.source(number);
         let mut opened = Conn::open(self.job.target, source, number, cohort, due, &self.clock);
@@ -323,7 +324,7 @@ impl Engine {
     fn next_due(&self, steady_limit: u64, wake: Option<Stamp>) -> Option<Stamp> {
         let now = self.clock.now();
         let opening = match self.due(now, steady_limit) {
-            Some((_, Due::Since(_))) => Some(now),
+            Some((_, Due::Now | Due::Since(_))) => Some(now),
             Some((_, Due::At(at))) => Some(at),
             Some((_, Due::AfterAnother)) | None => None,
         };

@@ -17,8 +17,8 @@ pub struct Attempt {
     pub local: Option<SocketAddr>,
     /// The target.
     pub peer: SocketAddr,
-    /// When the schedule had asked for it.
-    pub due: Stamp,
+    /// When the timetable had it; none where there is none.
+    pub due: Option<Stamp>,
     /// Just before connect() was called (or before what failed locally).
     pub opened: Stamp,
     /// When connect() had returned: the SYN left in between.
@@ -143,6 +143,11 @@ pub struct TcpInfo {
 }
 
 impl Attempt {
+    /// How much later than by the timetable it was opened, in nanoseconds.
+    pub fn late_ns(&self) -> Option<i64> {
+        self.due.map(|due| self.opened.since(due).max(0))
+    }
+
     /// Whether connect() itself failed, as curl would have seen it.
     pub fn failed_in_connect(&self) -> bool {
         matches!(

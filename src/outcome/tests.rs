@@ -404,7 +404,7 @@ mod socket_alone {
             cohort: Cohort::Steady,
             local: None,
             peer: crate::flow::script::ends().server,
-            due: Stamp(0),
+            due: None,
             opened: Stamp(0),
             called: Stamp(1),
             connected: None,

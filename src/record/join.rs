@@ -218,7 +218,7 @@ fn record(attempt: &Attempt, flow: Option<&Flow>, watched: bool) -> Record {
 fn socket_times(attempt: &Attempt) -> RecordTimes {
     RecordTimes {
         opened: attempt.opened,
-        late_ns: attempt.opened.since(attempt.due).max(0),
+        late_ns: attempt.late_ns(),
         syn_ack: attempt.connected,
         request: attempt.request.filter(|_| attempt.written > 0),
         request_acked: None,

@@ -143,10 +143,7 @@ fn socket_rows(attempt: &Attempt) -> Vec<Row> {
         ..Row::default()
     };
     let mut rows = vec![Row {
-        detail: Some(format!(
-            "late_ns={}",
-            attempt.opened.since(attempt.due).max(0)
-        )),
+        detail: attempt.late_ns().map(|ns| format!("late_ns={ns}")),
         ..row(attempt.opened, "connect")
     }];
     rows.extend(attempt.connected.map(|at| row(at, "connected")));

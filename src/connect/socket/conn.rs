@@ -99,7 +99,7 @@ impl Conn {
         source: Option<IpAddr>,
         number: u64,
         cohort: Cohort,
-        due: Stamp,
+        due: Option<Stamp>,
         clock: &Clock,
     ) -> Result<Conn, Failed> {
         let opened = clock.now();
