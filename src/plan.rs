@@ -22,6 +22,7 @@ use crate::connect::schedule::Arrivals;
 use crate::connect::socket::{ExpectedContent, Job};
 use crate::flow::Protocol;
 use crate::sys::{host, reason};
+use crate::target::listener;
 use crate::target::process::Process;
 use crate::target::trigger::{Action, Trigger, When};
 
@@ -556,6 +557,11 @@ fn resolve(text: &str, v4: bool, v6: bool, notes: &mut Vec<String>) -> Result<Ta
     let mut addresses: Vec<SocketAddr> = addresses
         .filter(|a| (!v4 || a.is_ipv4()) && (!v6 || a.is_ipv6()))
         .collect();
+    for address in &mut addresses {
+        // What the kernel makes of them: an IPv4 address in IPv6's clothes, and the wildcard.
+        address.set_ip(address.ip().to_canonical());
+        address.set_ip(listener::reachable(*address).ip());
+    }
     addresses.dedup();
     let Some((&address, others)) = addresses.split_first() else {
         let family = if v4 { "IPv4" } else { "IPv6" };

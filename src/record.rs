@@ -102,9 +102,9 @@ pub struct RecordTimes {
 }
 
 impl Record {
-    /// Whether the server's kernel took it: a SYN-ACK was seen.
+    /// Whether the server's kernel took it: a SYN-ACK was seen, or must have come for it to be lost.
     pub fn was_taken(&self) -> bool {
-        self.times.syn_ack.is_some()
+        self.times.syn_ack.is_some() || self.outcome.is_lost() == Some(true)
     }
 
     /// The failed call's errno.

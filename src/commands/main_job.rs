@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 
-use self::measure::Run;
+use self::measure::{Parts, Run};
 use self::report::Report;
 use super::interrupt::Interrupt;
 use super::outputs;
@@ -190,7 +190,8 @@ impl Setup {
         };
         let keep_steps = self.writers.wants_steps();
         let join = if tap.is_some() {
-            Join::with_wire(self.target.address, protocol, plan.load.timeout, keep_steps)
+            let lifetime = (plan.load.idle == 0).then_some(plan.load.timeout);
+            Join::with_wire(self.target.address, protocol, lifetime, keep_steps)
         } else {
             Join::of_sockets(keep_steps)
         };
@@ -207,7 +208,7 @@ impl Setup {
         };
         let triggers = Triggers::new(plan.triggers.clone(), master, plan.signal_tree, clock);
         let count = plan.load.count;
-        Ok(Run::new(
+        Ok(Run::new(Parts {
             clock,
             engine,
             triggers,
@@ -216,7 +217,7 @@ impl Setup {
             vantage,
             wire_missing,
             count,
-        ))
+        }))
     }
 }
 

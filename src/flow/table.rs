@@ -89,10 +89,17 @@ impl FlowTable {
             .min_by_key(|&i| flows[i].began().since(opened).abs())
     }
 
-    /// Drops flows whose last segment is older than `before`: somebody else's.
-    pub fn forget(&mut self, before: Stamp) {
+    /// Drops flows that nobody asks for: those that are over, or were begun before us, and are silent
+    /// since `over`; all others silent since `open`.
+    pub fn forget(&mut self, over: Stamp, open: Option<Stamp>) {
         self.flows.retain(|_, flows| {
-            flows.retain(|flow| flow.last() >= before);
+            flows.retain(|flow| {
+                if flow.is_over() || flow.flaws().began_inside {
+                    flow.last() >= over
+                } else {
+                    open.is_none_or(|open| flow.last() >= open)
+                }
+            });
             !flows.is_empty()
         });
     }

@@ -148,6 +148,11 @@ impl Attempt {
         self.due.map(|due| self.opened.since(due).max(0))
     }
 
+    /// Whether the server's host, or somebody in its name, answered at all.
+    pub fn was_answered(&self) -> bool {
+        self.connected.is_some() || matches!(self.errno(), Some(Errno::Refused | Errno::Reset))
+    }
+
     /// Whether connect() itself failed, as curl would have seen it.
     pub fn failed_in_connect(&self) -> bool {
         matches!(

@@ -17,6 +17,8 @@ use crate::wire::{IcmpError, Segment};
 const SETTLE: Duration = Duration::from_millis(10);
 /// How long a flow that its server leaves open is watched after our socket was closed.
 const LINGER: Duration = Duration::from_millis(300);
+/// How often other people's flows are let go of.
+const FORGET_EVERY: Duration = Duration::from_secs(1);
 /// How far packet stamps and our clock readings around connect() may lie apart.
 const TOLERANCE: Duration = Duration::from_millis(1);
 
@@ -28,8 +30,8 @@ pub struct Join {
     ended: VecDeque<Attempt>,
     /// Everything that the wire showed before this was handed in.
     watermark: Stamp,
-    /// Flows whose last segment is older are nobody's.
-    keep: Duration,
+    /// No attempt lasts longer; none where idle ones wait for a trigger.
+    lifetime: Option<Duration>,
     forgotten: Stamp,
     finished: bool,
 }
@@ -43,22 +45,25 @@ impl Join {
             keep_steps,
             ended: VecDeque::new(),
             watermark: Stamp(i64::MIN),
-            keep: Duration::ZERO,
+            lifetime: None,
             forgotten: Stamp(i64::MIN),
             finished: false,
         }
     }
 
-    /// A join with the packets between us and `server`. No attempt lasts longer than `lifetime`.
+    /// A join with the packets between us and `server`. No attempt is silent for longer than
+    /// `lifetime`, if that can be said.
     pub fn with_wire(
         server: SocketAddr,
         protocol: Protocol,
-        lifetime: Duration,
+        lifetime: Option<Duration>,
         keep_steps: bool,
     ) -> Join {
+        // Packets know nothing of a link-local address's scope.
+        let server = SocketAddr::new(server.ip(), server.port());
         Join {
             flows: Some(FlowTable::new(server, protocol, keep_steps)),
-            keep: lifetime + LINGER * 2,
+            lifetime,
             ..Join::of_sockets(keep_steps)
         }
     }
@@ -81,9 +86,11 @@ impl Join {
     pub fn advance(&mut self, to: Stamp) {
         self.watermark = self.watermark.max(to);
         if let Some(flows) = &mut self.flows
-            && self.forgotten < to - self.keep
+            && self.forgotten < to - FORGET_EVERY
         {
-            flows.forget(to - self.keep - self.keep);
+            let over = to - (LINGER + FORGET_EVERY);
+            let open = self.lifetime.map(|lifetime| over - lifetime);
+            flows.forget(over, open);
             self.forgotten = to;
         }
     }
@@ -161,8 +168,8 @@ fn record(attempt: &Attempt, flow: Option<&Flow>, watched: bool) -> Record {
     let caveats = Caveats {
         capture_start: flaws.began_inside,
         capture_end: decision.outcome == Outcome::Unfinished && wire.is_some(),
-        // A SYN left, and the wire never showed it.
-        hole: flaws.hole || (watched && flow.is_none() && attempt.connected.is_some()),
+        // Its packets passed, and the wire never showed one.
+        hole: flaws.hole || (watched && flow.is_none() && attempt.was_answered()),
         snapped: flaws.snapped,
         vantages_differ: differs,
     };

@@ -24,16 +24,23 @@ const PROGRESS_AFTER: Duration = Duration::from_secs(1);
 /// Longer than this a command of --trigger is not waited for once all connections have ended.
 const TRIGGER_PATIENCE: Duration = Duration::from_secs(10);
 
+/// What a run is carried out with, all of it open.
+pub(super) struct Parts {
+    pub(super) clock: Clock,
+    pub(super) engine: Engine,
+    pub(super) triggers: Triggers,
+    pub(super) exits: ExitWatch,
+    pub(super) recorder: Recorder,
+    pub(super) vantage: Option<PacketVantage>,
+    /// Why there is no wire vantage.
+    pub(super) wire_missing: Option<String>,
+    /// Connections in all.
+    pub(super) count: u64,
+}
+
 /// A run under way.
 pub(super) struct Run {
-    clock: Clock,
-    engine: Engine,
-    triggers: Triggers,
-    exits: ExitWatch,
-    recorder: Recorder,
-    vantage: Option<PacketVantage>,
-    wire_missing: Option<String>,
-    count: u64,
+    parts: Parts,
     ended: u64,
     log: Log,
     progress: Option<ProgressBar>,
@@ -71,33 +78,14 @@ pub(super) struct Ended {
 }
 
 impl Run {
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "each part is opened by the one caller"
-    )]
-    pub(super) fn new(
-        clock: Clock,
-        engine: Engine,
-        triggers: Triggers,
-        exits: ExitWatch,
-        recorder: Recorder,
-        vantage: Option<PacketVantage>,
-        wire_missing: Option<String>,
-        count: u64,
-    ) -> Run {
+    /// A run of which nothing has been done.
+    pub(super) fn new(parts: Parts) -> Run {
         let log = Log {
-            master: triggers.master().map(|master| master.pid()),
+            master: parts.triggers.master().map(|master| master.pid()),
             ..Log::default()
         };
         Run {
-            clock,
-            engine,
-            triggers,
-            exits,
-            recorder,
-            vantage,
-            wire_missing,
-            count,
+            parts,
             ended: 0,
             log,
             progress: None,
@@ -107,27 +95,29 @@ impl Run {
     /// Makes all connections and pulls all triggers, until the last has ended or somebody
     /// interrupts.
     pub(super) fn measure(&mut self, interrupt: &Interrupt, show_progress: bool) -> Result<()> {
-        let began = self.clock.now();
-        while !self.engine.is_done() || self.triggers.is_pending() {
-            if interrupt.came() || self.recorder.has_failed() {
-                self.log.unfired = self.triggers.is_pending();
-                self.engine.interrupt();
+        let began = self.parts.clock.now();
+        while !self.parts.engine.is_done() || self.parts.triggers.is_pending() {
+            if interrupt.came() || self.parts.recorder.has_failed() {
+                self.log.unfired = self.parts.triggers.is_pending();
+                self.parts.engine.interrupt();
                 self.hand_over();
                 break;
             }
             self.pull_triggers()?;
-            let first = self.engine.first_opened();
-            let slice = self.clock.now() + SLICE;
+            let first = self.parts.engine.first_opened();
+            let slice = self.parts.clock.now() + SLICE;
             let wake = self
+                .parts
                 .triggers
                 .next_due(first)
                 .map_or(slice, |due| due.min(slice));
-            self.engine
-                .turn(self.triggers.steady_limit(), Some(wake))
+            self.parts
+                .engine
+                .turn(self.parts.triggers.steady_limit(), Some(wake))
                 .context("waiting for connections failed")?;
             self.hand_over();
             self.note_server();
-            if show_progress && self.clock.now() > began + PROGRESS_AFTER {
+            if show_progress && self.parts.clock.now() > began + PROGRESS_AFTER {
                 self.show_progress();
             }
         }
@@ -138,28 +128,30 @@ impl Run {
     }
 
     fn pull_triggers(&mut self) -> Result<()> {
-        if !self.engine.is_settled() || !self.triggers.is_pending() {
+        if !self.parts.engine.is_settled() || !self.parts.triggers.is_pending() {
             return Ok(());
         }
-        let started = self.engine.steady_started();
-        let first = self.engine.first_opened();
+        let started = self.parts.engine.steady_started();
+        let first = self.parts.engine.first_opened();
         // Workers that were forked since are watched as well.
-        if self.triggers.is_due(started, first)
+        if self.parts.triggers.is_due(started, first)
             && let Some(master) = self.log.master
         {
-            self.exits
+            self.parts
+                .exits
                 .watch_tree(master)
                 .context("cannot watch the server's processes")?;
         }
         let fired = self
+            .parts
             .triggers
             .fire_due(started, first)
             .context("cannot start a thread")?;
         for fired in fired {
-            self.engine.trigger(fired.at);
-            self.recorder.tell(Message::Signal(fired.at));
+            self.parts.engine.trigger(fired.at);
+            self.parts.recorder.tell(Message::Signal(fired.at));
             for event in control_events(&fired) {
-                self.recorder.tell(Message::Control(event));
+                self.parts.recorder.tell(Message::Control(event));
             }
             self.log.fired.push(fired);
         }
@@ -168,20 +160,20 @@ impl Run {
 
     /// Hands attempts that have ended to the recorder.
     fn hand_over(&mut self) {
-        let ended = self.engine.take_ended();
+        let ended = self.parts.engine.take_ended();
         if !ended.is_empty() {
             self.ended += ended.len() as u64;
-            self.recorder.tell(Message::Ended(ended));
+            self.parts.recorder.tell(Message::Ended(ended));
         }
     }
 
     /// Notes exits of the server's processes and commands that ended.
     fn note_server(&mut self) {
-        for exit in self.exits.take() {
+        for exit in self.parts.exits.take() {
             if Some(exit.pid) == self.log.master {
-                self.recorder.tell(Message::TargetDead(exit.at));
+                self.parts.recorder.tell(Message::TargetDead(exit.at));
             }
-            self.recorder.tell(Message::Control(ControlEvent {
+            self.parts.recorder.tell(Message::Control(ControlEvent {
                 at: exit.at,
                 event: "exit",
                 pid: Some(exit.pid.as_raw()),
@@ -189,13 +181,13 @@ impl Run {
             }));
             self.log.exits.push((exit.pid, exit.at));
         }
-        let results = self.triggers.take_results();
+        let results = self.parts.triggers.take_results();
         self.note_commands(results);
     }
 
     fn note_commands(&mut self, results: Vec<CommandResult>) {
         for result in results {
-            self.recorder.tell(Message::Control(ControlEvent {
+            self.parts.recorder.tell(Message::Control(ControlEvent {
                 at: result.at,
                 event: "trigger_end",
                 pid: None,
@@ -208,9 +200,9 @@ impl Run {
     fn show_progress(&mut self) {
         let progress = self
             .progress
-            .get_or_insert_with(|| progress_bar(self.count));
+            .get_or_insert_with(|| progress_bar(self.parts.count));
         progress.set_position(self.ended);
-        let open = self.engine.started() - self.ended;
+        let open = self.parts.engine.started() - self.ended;
         progress.set_message(format!("{open} open"));
     }
 
@@ -221,26 +213,27 @@ impl Run {
         interrupt: &Interrupt,
     ) -> Ended {
         let took_ns = self
+            .parts
             .engine
             .first_opened()
-            .map_or(0, |first| self.clock.now().since(first));
+            .map_or(0, |first| self.parts.clock.now().since(first));
         let patience = if interrupt.came() {
             Duration::ZERO
         } else {
             TRIGGER_PATIENCE
         };
-        let results = self.triggers.wait_results(patience);
+        let results = self.parts.triggers.wait_results(patience);
         self.note_commands(results);
-        self.log.still_running = self.triggers.running();
+        self.log.still_running = self.parts.triggers.running();
         if let Some(started) = server {
             self.stop_server(started, interrupt);
         }
         self.note_server();
-        let recorded = self.recorder.finish();
+        let recorded = self.parts.recorder.finish();
         Ended {
             recorded,
-            capture: self.vantage.map(PacketVantage::stop),
-            wire_missing: self.wire_missing,
+            capture: self.parts.vantage.map(PacketVantage::stop),
+            wire_missing: self.parts.wire_missing,
             log: self.log,
             took_ns,
         }
@@ -263,7 +256,7 @@ impl Run {
         ];
         for (at, event, detail) in steps {
             if let Some(at) = at {
-                self.recorder.tell(Message::Control(ControlEvent {
+                self.parts.recorder.tell(Message::Control(ControlEvent {
                     at,
                     event,
                     pid,

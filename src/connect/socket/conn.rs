@@ -394,7 +394,8 @@ fn make_socket(target: SocketAddr, source: Option<IpAddr>) -> io::Result<Socket>
 
 fn local_address(socket: &Socket) -> Option<SocketAddr> {
     let address = socket.local_addr().ok()?.as_socket()?;
-    (address.port() != 0).then_some(address)
+    // Without a link-local address's scope, which its packets do not carry.
+    (address.port() != 0).then(|| SocketAddr::new(address.ip(), address.port()))
 }
 
 fn failed(call: Call, error: &io::Error) -> SocketEnd {
