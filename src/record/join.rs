@@ -284,3 +284,6 @@ fn cause_evidence(record: &Record, attempt: &Attempt) -> cause::Evidence {
         retransmitted: by_wire.or(by_socket).unwrap_or(true),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,237 @@
+use super::*;
+use crate::flow::script::{TICK, ends, segments, segments_from};
+use crate::outcome::{Call, Cohort, Errno, Failure, Response};
+
+/// An attempt on the script's 4-tuple that connected, asked at its third segment, and ended.
+fn attempt(conn: u64, opened: i64, end: SocketEnd, ended: i64) -> Attempt {
+    let local = Some(ends().client);
+    Attempt {
+        conn,
+        cohort: Cohort::Steady,
+        local,
+        peer: ends().server,
+        due: None,
+        opened: Stamp(opened),
+        called: Stamp(opened),
+        connected: Some(Stamp(opened + TICK)),
+        request: Some(Stamp(opened + 2 * TICK)),
+        request_len: 27,
+        written: 27,
+        response: Response::default(),
+        end,
+        ended: Stamp(ended),
+        info: None,
+    }
+}
+
+fn reading(errno: Errno) -> SocketEnd {
+    SocketEnd::Failed(Failure {
+        call: Call::Read,
+        errno,
+    })
+}
+
+fn join() -> Join {
+    Join::with_wire(
+        ends().server,
+        Protocol::Http,
+        Some(Duration::from_secs(5)),
+        false,
+    )
+}
+
+fn show(join: &mut Join, script: &str) {
+    for segment in &segments(script) {
+        join.segment(segment);
+    }
+}
+
+fn late(after: i64, span: Duration) -> Stamp {
+    Stamp(after) + span
+}
+
+const RESET: &str = ">S <S. >. >P.[get] <. <R.";
+
+#[test]
+fn a_record_waits_until_its_flow_is_over_and_settled() {
+    let mut join = join();
+    join.attempt(attempt(1, 0, reading(Errno::Reset), 6 * TICK));
+    show(&mut join, RESET);
+    join.advance(Stamp(7 * TICK));
+    assert!(join.next_record().is_none());
+    join.advance(late(6 * TICK, SETTLE));
+    let record = join.next_record().unwrap();
+    assert_eq!(record.outcome, Outcome::ResetEmpty);
+    assert_eq!(
+        record.sequence.unwrap().to_string(),
+        ">S <S. >. >P.(27) <. <R."
+    );
+    assert_eq!(record.socket_outcome, None);
+    assert_eq!(record.times.end, Some(Stamp(5 * TICK)));
+    assert_eq!(record.curl_exit, Some(56));
+}
+
+#[test]
+fn a_flow_that_the_server_leaves_open_is_let_go_of() {
+    let mut join = join();
+    join.attempt(attempt(1, 0, SocketEnd::Deadline, 6 * TICK));
+    show(&mut join, ">S <S. >. >P.[get] <.");
+    join.advance(late(6 * TICK, LINGER / 2));
+    assert!(join.next_record().is_none());
+    join.advance(late(6 * TICK, LINGER));
+    assert_eq!(join.next_record().unwrap().outcome, Outcome::Hung);
+}
+
+#[test]
+fn records_keep_the_order_in_which_attempts_ended() {
+    let mut join = join();
+    let other = |conn, ended| Attempt {
+        local: Some("10.0.0.1:40001".parse().unwrap()),
+        ..attempt(conn, 0, reading(Errno::Reset), ended)
+    };
+    join.attempt(other(2, 5 * TICK));
+    join.attempt(attempt(1, 0, reading(Errno::Reset), 6 * TICK));
+    show(&mut join, RESET);
+    join.advance(late(6 * TICK, SETTLE));
+    // The second is complete, the first still waits for its flow.
+    assert!(join.next_record().is_none());
+    join.advance(late(6 * TICK, LINGER));
+    assert_eq!(join.next_record().unwrap().conn, 2);
+    assert_eq!(join.next_record().unwrap().conn, 1);
+}
+
+#[test]
+fn a_port_used_again_gives_each_attempt_its_own_flow() {
+    let mut join = join();
+    let second_at = 50_000_000;
+    show(&mut join, RESET);
+    for mut segment in segments_from(">S <R.", 77, 88) {
+        segment.at = Stamp(segment.at.0 + second_at);
+        join.segment(&segment);
+    }
+    let refused = SocketEnd::Failed(Failure {
+        call: Call::Connect,
+        errno: Errno::Refused,
+    });
+    let second = Attempt {
+        connected: None,
+        request: None,
+        written: 0,
+        ..attempt(2, second_at, refused, second_at + TICK)
+    };
+    join.attempt(attempt(1, 0, reading(Errno::Reset), 6 * TICK));
+    join.attempt(second);
+    join.finish();
+    let first = join.next_record().unwrap();
+    assert_eq!((first.conn, first.outcome), (1, Outcome::ResetEmpty));
+    let second = join.next_record().unwrap();
+    assert_eq!((second.conn, second.outcome), (2, Outcome::Refused));
+    assert_eq!(second.sequence.unwrap().to_string(), ">S <R.");
+}
+
+#[test]
+fn where_the_vantages_differ_both_are_told() {
+    let mut join = join();
+    // The RST was on the wire before the request was, but the socket wrote without noticing.
+    show(&mut join, ">S <S. >. <R. >P.[get] <R");
+    join.attempt(attempt(1, 0, reading(Errno::Reset), 6 * TICK));
+    join.finish();
+    let record = join.next_record().unwrap();
+    assert_eq!(record.outcome, Outcome::ResetOnConnect);
+    assert_eq!(record.socket_outcome, Some(Outcome::ResetEmpty));
+    assert!(record.caveats.vantages_differ);
+}
+
+#[test]
+fn a_reset_on_the_wire_before_the_deadline_decides() {
+    let mut join = join();
+    show(&mut join, RESET);
+    join.attempt(attempt(1, 0, SocketEnd::Deadline, 6 * TICK));
+    join.finish();
+    let record = join.next_record().unwrap();
+    assert_eq!(record.outcome, Outcome::ResetEmpty);
+    assert_eq!(record.socket_outcome, Some(Outcome::Hung));
+}
+
+#[test]
+fn what_the_wire_missed_the_socket_decides() {
+    let mut join = join();
+    join.attempt(attempt(1, 0, SocketEnd::Eof, 6 * TICK));
+    join.finish();
+    let record = join.next_record().unwrap();
+    assert_eq!(record.outcome, Outcome::ClosedEmpty);
+    assert!(record.caveats.hole && !record.caveats.vantages_differ);
+    assert!(record.evidence.socket && !record.evidence.wire);
+    assert_eq!(record.sequence, None);
+}
+
+#[test]
+fn an_interrupted_attempt_is_unfinished_at_the_captures_end() {
+    let mut join = join();
+    show(&mut join, ">S <S. >. >P.[get] <.");
+    join.attempt(attempt(1, 0, SocketEnd::Interrupted, 6 * TICK));
+    join.finish();
+    let record = join.next_record().unwrap();
+    assert_eq!(record.outcome, Outcome::Unfinished);
+    assert!(record.caveats.capture_end);
+    assert_eq!(
+        (record.cause, record.retry_safe, record.times.end),
+        (None, None, None)
+    );
+}
+
+#[test]
+fn curl_takes_a_cut_header_block_for_a_response() {
+    let exit = |part: &str, head: Option<Stamp>| {
+        let mut join = join();
+        show(
+            &mut join,
+            &format!(">S <S. >. >P.[get] <. <P.[{part}] <F. >F. <."),
+        );
+        let mut attempt = attempt(1, 0, SocketEnd::Eof, 9 * TICK);
+        attempt.response.first_byte = Some(Stamp(6 * TICK));
+        attempt.response.head = head;
+        join.attempt(attempt);
+        join.finish();
+        let record = join.next_record().unwrap();
+        assert_eq!(record.outcome, Outcome::Truncated);
+        record.curl_exit
+    };
+    assert_eq!(exit("cut-head", None), Some(0));
+    assert_eq!(exit("ok-head", Some(Stamp(6 * TICK))), Some(18));
+}
+
+#[test]
+fn connect_itself_failing_is_curls_7() {
+    let mut join = Join::of_sockets(false);
+    let end = SocketEnd::Failed(Failure {
+        call: Call::Connect,
+        errno: Errno::Reset,
+    });
+    join.attempt(Attempt {
+        connected: None,
+        request: None,
+        written: 0,
+        ..attempt(1, 0, end, TICK)
+    });
+    let record = join.next_record().unwrap();
+    assert_eq!(
+        (record.outcome, record.curl_exit),
+        (Outcome::ResetOnConnect, Some(7))
+    );
+    assert!(record.was_taken());
+}
+
+#[test]
+fn other_peoples_flows_are_let_go_of() {
+    let mut join = join();
+    show(&mut join, RESET);
+    join.advance(Stamp(6 * TICK) + Duration::from_secs(10));
+    assert!(join.flows.as_ref().unwrap().is_empty());
+}
+
+#[test]
+fn a_finished_connection_that_is_held_stays_small() {
+    // A million of them must fit into a gigabyte, what they point to included.
+    assert!(size_of::<Record>() <= 512, "{}", size_of::<Record>());
+}
