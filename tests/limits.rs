@@ -1,0 +1,147 @@
+//! Too few ports, too few file descriptors, no privilege: the run goes on with what it has and says
+//! so.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests listen, start the probe and read what it wrote"
+)]
+
+mod common;
+
+use std::collections::HashSet;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use common::{Row, enter_namespace, read_csv, run_probe, stderr, stdout, sysctl};
+
+/// Runs the probe with its rows in a file, and reads them back.
+fn probe_rows(args: &str, folder: &Path) -> (Output, Vec<Row>) {
+    let csv = folder.join("connections.csv");
+    let output = run_probe(&format!("{args} --csv {}", csv.display()));
+    let rows = read_csv(&csv);
+    (output, rows)
+}
+
+/// A listener that never accepts: every connection hangs until its deadline.
+fn silent_listener(address: &str) -> TcpListener {
+    TcpListener::bind(address).expect("the port is free in this namespace")
+}
+
+#[test]
+#[ignore = "needs root, netns"]
+fn more_connections_than_ports_use_more_loopback_addresses() {
+    enter_namespace();
+    sysctl("net/ipv4/ip_local_port_range", "40000 40019");
+    let _listener = silent_listener("127.0.0.1:9292");
+    let folder = tempfile::tempdir().unwrap();
+    let args = "--target 127.0.0.1:9292 -n 100 --timeout 300ms";
+    let (output, rows) = probe_rows(args, folder.path());
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(rows.iter().all(|row| row["outcome"] == "hung"), "{rows:?}");
+    let sources: HashSet<&str> = rows.iter().map(|row| row["src_addr"].as_str()).collect();
+    assert!(sources.len() >= 5, "{sources:?}");
+    assert_eq!(rows.len(), 100);
+}
+
+#[test]
+#[ignore = "needs root, netns"]
+fn connections_beyond_the_ports_of_another_address_are_local_errors() {
+    enter_namespace();
+    sysctl("net/ipv4/ip_local_port_range", "40000 40019");
+    let _listener = silent_listener("[::1]:9292");
+    let folder = tempfile::tempdir().unwrap();
+    let args = "--target [::1]:9292 -n 30 --timeout 300ms";
+    let (output, rows) = probe_rows(args, folder.path());
+    assert_eq!(output.status.code(), Some(0));
+    let said = stderr(&output);
+    assert!(
+        said.contains("30 connections may be open and there are 20 source ports"),
+        "{said}"
+    );
+    let of = |outcome: &str| rows.iter().filter(|row| row["outcome"] == outcome).count();
+    assert_eq!((of("hung"), of("local_error")), (20, 10), "{rows:?}");
+    let failed = rows
+        .iter()
+        .find(|row| row["outcome"] == "local_error")
+        .unwrap();
+    assert_eq!(
+        (failed["errno"].as_str(), failed["lost"].as_str()),
+        ("EADDRNOTAVAIL", "")
+    );
+}
+
+#[test]
+#[ignore = "needs root, netns"]
+fn the_soft_limit_of_open_files_is_raised() {
+    enter_namespace();
+    let _listener = silent_listener("127.0.0.1:9292");
+    let script = "ulimit -Sn 100; exec \"$0\" --target 127.0.0.1:9292 -n 300 --timeout 300ms";
+    let output = Command::new("sh")
+        .args(["-c", script])
+        .arg(env!("CARGO_BIN_EXE_probe"))
+        .output()
+        .unwrap();
+    assert!(stdout(&output).contains("hung"), "{}", stdout(&output));
+    assert!(
+        !stdout(&output).contains("local_error"),
+        "{}",
+        stdout(&output)
+    );
+    assert_eq!(stderr(&output), "");
+}
+
+#[test]
+#[ignore = "needs root, netns"]
+fn without_net_raw_the_sockets_go_on_alone() {
+    enter_namespace();
+    let listener = silent_listener("127.0.0.1:9292");
+    drop(listener);
+    let folder = tempfile::tempdir().unwrap();
+    // Where nobody may go, the binary under test may lie: its copy goes where everybody may.
+    let binary = folder.path().join("probe");
+    std::fs::copy(env!("CARGO_BIN_EXE_probe"), &binary).unwrap();
+    common::run("chmod", &["-R", "a+rx", &folder.path().to_string_lossy()]);
+    let as_nobody = |args: &[&str]| {
+        Command::new("setpriv")
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+            .arg(&binary)
+            .args(["--target", "127.0.0.1:9292", "-n", "3"])
+            .args(args)
+            .output()
+            .unwrap()
+    };
+    let output = as_nobody(&["--format", "csv"]);
+    let rows = common::rows(&output.stdout);
+    assert_eq!(rows.len(), 3);
+    for row in &rows {
+        assert_eq!(row["outcome"], "refused");
+        assert_eq!(row["evidence"], "socket");
+        assert_eq!(row["sequence"], "");
+    }
+    let said = stderr(&output);
+    let setcap = format!("sudo setcap cap_net_raw+ep {}", binary.display());
+    assert!(
+        said.contains("CAP_NET_RAW") && said.contains(&setcap),
+        "{said}"
+    );
+
+    let required = as_nobody(&["--observe", "wire"]);
+    assert_eq!(required.status.code(), Some(2));
+    assert_eq!(
+        stderr(&required).lines().count(),
+        1,
+        "{}",
+        stderr(&required)
+    );
+
+    let our_pid = std::process::id().to_string();
+    let not_ours = as_nobody(&["--pid", &our_pid, "--signal", "TERM"]);
+    assert_eq!(not_ours.status.code(), Some(2));
+    assert_eq!(
+        stderr(&not_ours),
+        format!(
+            "probe: process {our_pid} is not ours to signal; run probe as its user or as root\n"
+        )
+    );
+}
