@@ -1,6 +1,16 @@
 //! What the live tests share: a network namespace of their own, the probe run inside it, and its
 //! CSV read back. Every process started from a test's thread lives in that thread's namespace.
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test binary uses its own part"
+)]
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::panic,
+    reason = "live tests start the probe, read what it wrote, and say why they cannot go on"
+)]
 
 use std::collections::HashMap;
 use std::fs;

@@ -1,0 +1,330 @@
+//! A server that carries out a fate on purpose: it queues, accepts, reads, answers, closes and
+//! resets exactly as told, each step only once the kernel says that the one before has happened.
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "a test server listens, holds sockets in processes and waits for commands"
+)]
+
+use std::any::Any;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::stat::Mode;
+use socket2::{Domain, Socket, Type};
+
+use crate::kernel::{PATIENCE, Port};
+
+/// Connections that a test makes to its server, unless it says otherwise.
+pub(crate) const CONNECTIONS: usize = 5;
+
+/// Room in the accept queue where a test does not care.
+const ROOMY: i32 = 64;
+
+/// A server under way.
+pub(crate) struct Server {
+    address: SocketAddr,
+    thread: Option<JoinHandle<Box<dyn Any + Send>>>,
+}
+
+impl Server {
+    /// Where it listens, or did.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits until it has done its part, and closes what it still holds.
+    pub(crate) fn finish(self) {
+        if let Some(Err(panic)) = self.thread.map(JoinHandle::join) {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+/// A listening socket.
+pub(crate) struct Listener {
+    socket: Socket,
+}
+
+impl Listener {
+    /// Listens on a port of `host`, an address, that nothing used before.
+    pub(crate) fn on(host: &str) -> Listener {
+        Listener::with_backlog(host, ROOMY)
+    }
+
+    /// The same with an accept queue that holds `backlog` + 1 connections.
+    pub(crate) fn with_backlog(host: &str, backlog: i32) -> Listener {
+        let host: IpAddr = host.parse().expect("an address");
+        let address = SocketAddr::new(host, next_port());
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None);
+        let socket = socket.expect("socket()");
+        socket.bind(&address.into()).expect("bind()");
+        // So that a fate that never comes fails its test instead of hanging it. Accepted sockets
+        // inherit it.
+        socket
+            .set_read_timeout(Some(PATIENCE))
+            .expect("SO_RCVTIMEO");
+        socket.listen(backlog).expect("listen()");
+        Listener { socket }
+    }
+
+    /// Has the kernel keep connections that have sent nothing in SYN-RECV (TCP_DEFER_ACCEPT).
+    pub(crate) fn deferred(self) -> Listener {
+        const SECONDS: usize = 30;
+        setsockopt(&self.socket, DeferAccept, &SECONDS).expect("TCP_DEFER_ACCEPT");
+        self
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        let address = self.socket.local_addr().expect("getsockname()");
+        address.as_socket().expect("an address")
+    }
+
+    /// Its port.
+    pub(crate) fn port(&self) -> Port {
+        Port(self.address().port())
+    }
+
+    /// Takes one connection out of the accept queue.
+    pub(crate) fn accept(&self) -> Connection {
+        let (socket, _) = self
+            .socket
+            .accept()
+            .expect("a connection in the accept queue");
+        Connection {
+            stream: socket.into(),
+            port: self.port(),
+        }
+    }
+
+    /// shutdown(): ends the listening at once, whoever else has the socket.
+    pub(crate) fn shut_down(&self) {
+        self.socket.shutdown(Shutdown::Both).expect("shutdown()");
+    }
+
+    /// Lets a process of its own share the socket.
+    pub(crate) fn share_with_process(&self) -> Holder {
+        let copy = self.socket.try_clone().expect("dup()");
+        Holder::of(copy.into())
+    }
+
+    /// Makes a process of its own the only owner.
+    pub(crate) fn hand_to_process(self) -> Holder {
+        Holder::of(self.socket.into())
+    }
+
+    /// Carries out `fate` in a thread of its own; what it returns is held until the test has seen
+    /// what it came for.
+    pub(crate) fn serve<T: Send + 'static>(
+        self,
+        fate: impl FnOnce(Listener) -> T + Send + 'static,
+    ) -> Server {
+        let address = self.address();
+        let thread = thread::Builder::new()
+            .name("fate".to_owned())
+            .spawn(move || Box::new(fate(self)) as Box<dyn Any + Send>)
+            .expect("a thread");
+        Server {
+            address,
+            thread: Some(thread),
+        }
+    }
+
+    /// Listens no more.
+    pub(crate) fn close(self) -> Server {
+        Server {
+            address: self.address(),
+            thread: None,
+        }
+    }
+
+    /// Accepts the test's connections and carries out `fate` on one after the other.
+    pub(crate) fn serve_each<T: Send + 'static>(
+        self,
+        fate: impl Fn(Connection) -> T + Send + 'static,
+    ) -> Server {
+        self.serve(move |listener| {
+            let fates = (0..CONNECTIONS).map(|_| fate(listener.accept()));
+            fates.collect::<Vec<T>>()
+        })
+    }
+}
+
+/// An accept()ed connection. Dropping it is close().
+pub(crate) struct Connection {
+    stream: TcpStream,
+    port: Port,
+}
+
+impl Connection {
+    /// Waits until the request has begun to arrive, and leaves it unread.
+    pub(crate) fn wait_for_request(&self) {
+        let seen = self.stream.peek(&mut [0]).expect("a request");
+        assert_eq!(seen, 1, "the client closed without a request");
+    }
+
+    /// Reads a header block.
+    pub(crate) fn read_request(&mut self) {
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            let mut bytes = [0; 4096];
+            let n = self.stream.read(&mut bytes).expect("a request");
+            assert_ne!(n, 0, "the client closed inside its request");
+            request.extend_from_slice(&bytes[..n]);
+        }
+    }
+
+    /// Reads so many bytes.
+    pub(crate) fn read_bytes(&mut self, n: usize) {
+        let mut bytes = vec![0; n];
+        self.stream.read_exact(&mut bytes).expect("the payload");
+    }
+
+    /// Sends, and waits until the client's kernel has acknowledged it: what the server does next is
+    /// then next on the wire too.
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        self.send_unacked(bytes);
+        self.port.wait_until_acked();
+    }
+
+    /// Sends and waits for nothing.
+    pub(crate) fn send_unacked(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("send()");
+    }
+
+    /// Reads a request and sends a response.
+    pub(crate) fn answer(mut self, response: &[u8]) -> Connection {
+        self.read_request();
+        self.send(response);
+        self
+    }
+
+    /// shutdown(SHUT_WR): FIN, whatever lies unread.
+    pub(crate) fn finish_sending(&self) {
+        self.stream.shutdown(Shutdown::Write).expect("shutdown()");
+    }
+
+    /// close() with SO_LINGER 0: RST.
+    pub(crate) fn reset(self) {
+        let socket = Socket::from(self.stream);
+        socket.set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
+    }
+
+    /// Makes a process of its own the only owner.
+    pub(crate) fn hand_to_process(self) -> Holder {
+        Holder::of(self.stream.into())
+    }
+}
+
+/// A process that has a socket open and does nothing with it.
+pub(crate) struct Holder {
+    process: Child,
+}
+
+impl Holder {
+    fn of(socket: OwnedFd) -> Holder {
+        // The copy that the child gets as its standard input is the only one left once the command
+        // is dropped: all sockets here are close-on-exec.
+        let process = Command::new("sleep")
+            .arg("infinity")
+            .stdin(Stdio::from(socket))
+            .spawn()
+            .expect("sleep starts");
+        Holder { process }
+    }
+
+    /// SIGKILL. Once it is reaped its files are closed.
+    pub(crate) fn kill(mut self) {
+        self.process.kill().expect("kill()");
+        self.process.wait().expect("wait()");
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        // Both fail where kill() did it before.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Connects to a server and sends nothing, `n` times: fills accept queues from outside the probe,
+/// with source ports that are no ephemeral ones.
+pub(crate) fn connect_and_idle(server: SocketAddr, n: usize) -> Vec<Socket> {
+    let connect = || {
+        let source = SocketAddr::new(server.ip(), next_port());
+        let socket = Socket::new(Domain::for_address(server), Type::STREAM, None);
+        let socket = socket.expect("socket()");
+        socket.bind(&source.into()).expect("bind()");
+        socket.connect(&server.into()).expect("connect()");
+        socket
+    };
+    (0..n).map(|_| connect()).collect()
+}
+
+/// A port that nothing used before, so that nothing an earlier server left behind is counted, and
+/// below the ephemeral ones: a client that happened to get its target's port would connect to
+/// itself.
+fn next_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(10_000);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// A named pipe by which the probe's `--trigger` tells a server thread to go on.
+pub(crate) struct Bell {
+    path: PathBuf,
+    pipe: File,
+    _folder: tempfile::TempDir,
+}
+
+impl Bell {
+    /// A bell that has not rung.
+    pub(crate) fn new() -> Bell {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("bell");
+        nix::unistd::mkfifo(&path, Mode::S_IRWXU).expect("mkfifo()");
+        // Opened for writing too: it has no end of file when whoever rang it goes.
+        let pipe = File::options().read(true).write(true).open(&path);
+        Bell {
+            path,
+            pipe: pipe.expect("open()"),
+            _folder: folder,
+        }
+    }
+
+    /// The shell command that rings it.
+    pub(crate) fn command(&self) -> String {
+        format!("echo>{}", self.path.display())
+    }
+
+    /// Waits until it rings.
+    pub(crate) fn wait(&self) {
+        let mut pipe = [PollFd::new(self.pipe.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(PATIENCE).expect("short enough");
+        let rang = poll(&mut pipe, timeout).expect("poll()");
+        assert_eq!(rang, 1, "the probe never pulled its trigger");
+        (&self.pipe).read_exact(&mut [0]).expect("the ring");
+    }
+}
+
+/// TCP_DEFER_ACCEPT, which no library has.
+#[derive(Clone, Copy)]
+struct DeferAccept;
+
+nix::setsockopt_impl!(
+    DeferAccept,
+    nix::libc::IPPROTO_TCP,
+    nix::libc::TCP_DEFER_ACCEPT,
+    usize,
+    sockopt::SetUsize
+);

@@ -1,0 +1,19 @@
+//! Each fate of a connection, carried out on purpose by a server that does nothing else, and what
+//! the probe says of it: the whole table of outcomes, live.
+
+mod common;
+#[path = "common/fate.rs"]
+mod fate;
+#[path = "common/fate_server.rs"]
+mod fate_server;
+#[path = "common/kernel.rs"]
+mod kernel;
+
+#[path = "fates/accepted.rs"]
+mod accepted;
+#[path = "fates/handshake.rs"]
+mod handshake;
+#[path = "fates/queue.rs"]
+mod queue;
+#[path = "fates/response.rs"]
+mod response;
