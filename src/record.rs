@@ -102,7 +102,8 @@ pub struct RecordTimes {
 }
 
 impl Record {
-    /// Whether the server's kernel took it: a SYN-ACK was seen, or must have come for it to be lost.
+    /// Whether the server's kernel took it: a SYN-ACK was seen, or the outcome needs one. A reset that
+    /// connect() itself reports does, and the socket cannot say when the SYN-ACK came.
     pub fn was_taken(&self) -> bool {
         self.times.syn_ack.is_some() || self.outcome.is_lost() == Some(true)
     }
