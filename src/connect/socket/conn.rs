@@ -283,7 +283,7 @@ impl Conn {
                 // A failed write() consumed the error that read() would have returned.
                 Ok(0) if first.is_some() => return first.map(SocketEnd::Failed),
                 Ok(0) => {
-                    self.finish(clock);
+                    self.finish(clock, io);
                     return Some(SocketEnd::Eof);
                 }
                 Ok(n) => {
@@ -325,15 +325,20 @@ impl Conn {
             }
             (None, _) => {}
         }
+        if self.reader.is_none() {
+            // Without a header block nothing precedes the body.
+            self.attempt.response.head.get_or_insert(now);
+        }
         self.note_progress(now);
     }
 
     /// The server ended its side.
-    fn finish(&mut self, clock: &Clock) {
+    fn finish(&mut self, clock: &Clock, io: &Io) {
         let now = clock.now();
         if let Some(reader) = &mut self.reader {
             reader.finish();
-        } else if self.attempt.response.bytes > 0 {
+        } else if self.attempt.response.bytes > 0 && io.content == (Content::Bytes { expect: None })
+        {
             self.attempt.response.complete.get_or_insert(now);
             self.attempt.response.responses = 1;
         }
