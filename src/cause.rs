@@ -46,8 +46,8 @@ impl Cause {
 pub struct Evidence {
     /// How the server's RST came about.
     pub rst_kind: Option<RstKind>,
-    /// Whether the server's kernel acknowledged the whole request.
-    pub request_acked: Option<bool>,
+    /// Whether the server's kernel acknowledged any byte of the request.
+    pub request_taken: Option<bool>,
     /// Whether the client sent anything twice: a reply may then answer the repetition.
     pub retransmitted: bool,
 }
@@ -138,7 +138,7 @@ pub fn find(outcome: Outcome, evidence: &Evidence) -> Option<Finding> {
             }
             Some(RstKind::Passive) | None => ANY_AFTER_HANDSHAKE,
         },
-        Outcome::Hung | Outcome::ClientClosed => match evidence.request_acked {
+        Outcome::Hung | Outcome::ClientClosed => match evidence.request_taken {
             Some(true) => AFTER_ACCEPT_QUEUE,
             // Equally path loss.
             Some(false) => &[Cause::HandshakeLimbo],
@@ -184,7 +184,7 @@ mod tests {
     fn reset_by(kind: RstKind) -> Evidence {
         Evidence {
             rst_kind: Some(kind),
-            request_acked: Some(true),
+            request_taken: Some(true),
             retransmitted: false,
         }
     }
@@ -220,8 +220,8 @@ mod tests {
 
     #[test]
     fn an_acknowledged_request_rules_out_limbo() {
-        let acked = |request_acked| Evidence {
-            request_acked,
+        let acked = |request_taken| Evidence {
+            request_taken,
             ..Evidence::default()
         };
         assert_eq!(

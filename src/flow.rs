@@ -400,6 +400,11 @@ impl Flow {
         (self.client.bytes() > 0).then(|| self.client.all_acked())
     }
 
+    /// Whether the server's kernel acknowledged any byte the client sent; none where it sent none.
+    pub fn request_taken(&self) -> Option<bool> {
+        (self.client.bytes() > 0).then(|| self.client.any_acked())
+    }
+
     /// SYNs the client sent again.
     pub fn syn_retransmits(&self) -> u32 {
         self.client.syns_again()

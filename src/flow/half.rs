@@ -224,6 +224,11 @@ impl Half {
         self.sent > 0 && self.acked >= self.sent
     }
 
+    /// Whether any payload sent was acknowledged.
+    pub(super) fn any_acked(&self) -> bool {
+        self.sent > 0 && self.acked > 0
+    }
+
     /// Whether the FIN came and all bytes before it.
     pub(super) fn is_finished(&self) -> bool {
         self.fin.is_some_and(|fin| self.next >= fin)

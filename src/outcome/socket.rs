@@ -170,6 +170,12 @@ impl Attempt {
         (self.written > 0).then_some(acked >= self.request_len)
     }
 
+    /// Whether the server's kernel acknowledged any byte of the request; none where none was written.
+    pub fn request_taken(&self) -> Option<bool> {
+        let acked = self.info?.acked?;
+        (self.written > 0).then_some(acked > 0)
+    }
+
     /// The failed call's errno.
     pub fn errno(&self) -> Option<Errno> {
         match self.end {

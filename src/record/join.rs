@@ -212,10 +212,10 @@ fn record(attempt: &Attempt, flow: Option<&Flow>, watched: bool) -> Record {
     };
     record.times.end = decision.at;
     if let Some(flow) = flow {
-        add_wire(&mut record, flow);
+        add_wire(&mut record, flow, attempt);
     }
     record.curl_exit = curl_exit(&record, attempt);
-    if let Some(finding) = cause::find(record.outcome, &cause_evidence(&record, attempt)) {
+    if let Some(finding) = cause::find(record.outcome, &cause_evidence(&record, attempt, flow)) {
         record.cause = Some(finding.cause);
         record.candidates = finding.candidates;
     }
@@ -236,7 +236,7 @@ fn socket_times(attempt: &Attempt) -> RecordTimes {
 }
 
 /// What the wire saw is nearer to the truth than the socket's account of it, and replaces it.
-fn add_wire(record: &mut Record, flow: &Flow) {
+fn add_wire(record: &mut Record, flow: &Flow, attempt: &Attempt) {
     let exchange = *flow.exchanges().times();
     record.sequence = Some(flow.sequence().clone());
     record.conn_state = Some(flow.zeek().conn_state());
@@ -244,7 +244,9 @@ fn add_wire(record: &mut Record, flow: &Flow) {
     record.rst_kind = flow.rst_kind();
     record.requests = Some(flow.exchanges().requests());
     record.request_bytes = Some(flow.request_bytes());
-    record.request_acked = flow.request_acked();
+    // Of a large request the end may not have left yet.
+    let all_sent = flow.request_bytes() >= attempt.request_len;
+    record.request_acked = flow.request_acked().map(|acked| acked && all_sent);
     record.syn_retransmits = Some(flow.syn_retransmits());
     record.retransmits = Some(flow.retransmits());
     record.response_bytes = Some(flow.response_bytes());
@@ -257,7 +259,7 @@ fn add_wire(record: &mut Record, flow: &Flow) {
     times.opened = flow.times().syn.unwrap_or(times.opened);
     times.syn_ack = flow.times().syn_ack.or(times.syn_ack);
     times.request = exchange.request.or(times.request);
-    times.request_acked = flow.times().request_acked;
+    times.request_acked = flow.times().request_acked.filter(|_| all_sent);
     times.first_byte = exchange.first_byte.or(times.first_byte);
 }
 
@@ -272,7 +274,7 @@ fn curl_exit(record: &Record, attempt: &Attempt) -> Option<u8> {
     }
 }
 
-fn cause_evidence(record: &Record, attempt: &Attempt) -> cause::Evidence {
+fn cause_evidence(record: &Record, attempt: &Attempt, flow: Option<&Flow>) -> cause::Evidence {
     let by_socket = attempt.info.map(|info| info.total_retransmits > 0);
     let by_wire = record
         .retransmits
@@ -280,7 +282,10 @@ fn cause_evidence(record: &Record, attempt: &Attempt) -> cause::Evidence {
         .map(|(data, syn)| data + syn > 0);
     cause::Evidence {
         rst_kind: record.rst_kind,
-        request_acked: record.request_acked,
+        request_taken: match flow {
+            Some(flow) => flow.request_taken(),
+            None => attempt.request_taken(),
+        },
         retransmitted: by_wire.or(by_socket).unwrap_or(true),
     }
 }
