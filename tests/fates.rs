@@ -11,8 +11,14 @@ mod kernel;
 
 #[path = "fates/accepted.rs"]
 mod accepted;
+#[path = "fates/client.rs"]
+mod client;
+#[path = "fates/firewall.rs"]
+mod firewall;
 #[path = "fates/handshake.rs"]
 mod handshake;
+#[path = "fates/payload.rs"]
+mod payload;
 #[path = "fates/queue.rs"]
 mod queue;
 #[path = "fates/response.rs"]

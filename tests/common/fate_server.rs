@@ -33,6 +33,8 @@ const ROOMY: i32 = 64;
 /// A server under way.
 pub(crate) struct Server {
     address: SocketAddr,
+    /// Where it serves until told: a copy of its listener, by which it is.
+    until_told: Option<Socket>,
     thread: Option<JoinHandle<Box<dyn Any + Send>>>,
 }
 
@@ -44,6 +46,10 @@ impl Server {
 
     /// Waits until it has done its part, and closes what it still holds.
     pub(crate) fn finish(self) {
+        if let Some(listener) = self.until_told {
+            // A blocked accept() returns.
+            listener.shutdown(Shutdown::Both).expect("shutdown()");
+        }
         if let Some(Err(panic)) = self.thread.map(JoinHandle::join) {
             std::panic::resume_unwind(panic);
         }
@@ -136,6 +142,7 @@ impl Listener {
             .expect("a thread");
         Server {
             address,
+            until_told: None,
             thread: Some(thread),
         }
     }
@@ -144,6 +151,7 @@ impl Listener {
     pub(crate) fn close(self) -> Server {
         Server {
             address: self.address(),
+            until_told: None,
             thread: None,
         }
     }
@@ -157,6 +165,24 @@ impl Listener {
             let fates = (0..CONNECTIONS).map(|_| fate(listener.accept()));
             fates.collect::<Vec<T>>()
         })
+    }
+
+    /// Accepts whatever comes and carries out `fate` on it, until the test has seen what it came
+    /// for.
+    pub(crate) fn serve_until_told(self, fate: impl Fn(Connection) + Send + 'static) -> Server {
+        let copy = self.socket.try_clone().expect("dup()");
+        let server = self.serve(move |listener| {
+            while let Ok((socket, _)) = listener.socket.accept() {
+                fate(Connection {
+                    stream: socket.into(),
+                    port: listener.port(),
+                });
+            }
+        });
+        Server {
+            until_told: Some(copy),
+            ..server
+        }
     }
 }
 

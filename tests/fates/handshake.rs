@@ -142,7 +142,8 @@ fn a_reset_that_connect_itself_reports_is_reset_on_connect() {
             let port = listener.port();
             nft(DROP_SYNS);
             let mut probing = probe(listener.address(), vantage, "");
-            let probing = probing.stdout(Stdio::piped()).spawn().unwrap();
+            probing.stdout(Stdio::piped()).stderr(Stdio::piped());
+            let probing = probing.spawn().unwrap();
             port.wait_for_clients(State::SynSent, CONNECTIONS);
             stop(&probing);
             run("nft", &["flush", "ruleset"]);
@@ -153,6 +154,9 @@ fn a_reset_that_connect_itself_reports_is_reset_on_connect() {
             let rows = common::rows(&output.stdout);
             assert_eq!(rows.len(), CONNECTIONS);
             reset_in_connect.is_told_by(&rows, vantage);
+            // The table counts them among what the server's kernel took, packets or not.
+            let table = common::stderr(&output);
+            assert!(table.contains("lost 5 of the 5 that"), "{table}");
         }
     }
 }

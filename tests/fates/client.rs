@@ -1,0 +1,81 @@
+//! Ends that are the probe's own: it ran out of files, or somebody stopped it.
+#![expect(clippy::disallowed_types, reason = "tests start and signal the probe")]
+
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::common::{self, enter_namespace};
+use crate::fate::{Fate, LOOPBACKS, Vantage, probe};
+use crate::fate_server::{CONNECTIONS, Listener};
+use crate::response::OK;
+
+/// The probe's own trouble, of which the server knows nothing.
+const LOCAL_ERROR: Fate = Fate {
+    says: "outcome=local_error lost= errno=EMFILE curl_exit= heroku_code= src_port= requests=0 \
+           request_acked= cause= retry_safe= sequence= conn_state=",
+    sequence: "",
+    // No packet of it ever left.
+    wire: "evidence=socket",
+    socket: "",
+};
+
+#[test]
+#[ignore = "needs root, netns"]
+fn connections_without_a_file_descriptor_are_local_errors_and_the_others_are_served() {
+    enter_namespace();
+    for vantage in Vantage::BOTH {
+        let server = Listener::on("127.0.0.1").serve_until_told(|c| drop(c.answer(OK)));
+        let probe = probe(server.address(), vantage, "--count 30");
+        let output = Command::new("sh")
+            .args(["-c", "ulimit -n 20; exec \"$0\" \"$@\""])
+            .arg(probe.get_program())
+            .args(probe.get_args())
+            .output()
+            .unwrap();
+        server.finish();
+        let rows = common::rows(&output.stdout);
+        assert_eq!(rows.len(), 30);
+        let (failed, others) = rows
+            .into_iter()
+            .partition::<Vec<_>, _>(|row| row["outcome"] == "local_error");
+        assert!(!failed.is_empty());
+        assert!(!others.is_empty());
+        LOCAL_ERROR.is_told_by(&failed, vantage);
+        assert!(others.iter().all(|row| row["outcome"] == "served"));
+    }
+}
+
+/// What was seen so far is written: a row for each connection that was open.
+#[test]
+#[ignore = "needs root, netns"]
+fn connections_under_way_are_unfinished_when_the_probe_is_interrupted() {
+    enter_namespace();
+    let unfinished = Fate {
+        says: "outcome=unfinished lost= errno= curl_exit= heroku_code= requests=1 responses=0 \
+               request_acked=true cause= cause_candidates= retry_safe= end_us=",
+        sequence: ">S <S. >. >P. <. ...",
+        wire: "caveats=capture_end",
+        socket: "",
+    };
+    let signals = [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)];
+    for host in LOOPBACKS {
+        for vantage in Vantage::BOTH {
+            for (signal, exit_code) in signals {
+                let listener = Listener::on(host);
+                let mut probing = probe(listener.address(), vantage, "--timeout 60s");
+                probing.stdout(Stdio::piped()).stderr(Stdio::piped());
+                let probing = probing.spawn().unwrap();
+                listener.port().wait_for_requests(CONNECTIONS);
+                let pid = Pid::from_raw(probing.id().try_into().unwrap());
+                kill(pid, signal).unwrap();
+                let output = probing.wait_with_output().unwrap();
+                assert_eq!(output.status.code(), Some(exit_code));
+                let rows = common::rows(&output.stdout);
+                assert_eq!(rows.len(), CONNECTIONS);
+                unfinished.is_told_by(&rows, vantage);
+            }
+        }
+    }
+}
