@@ -2,7 +2,6 @@
 //! resets exactly as told, each step only once the kernel says that the one before has happened.
 #![expect(
     clippy::disallowed_types,
-    clippy::disallowed_methods,
     reason = "a test server listens, holds sockets in processes and waits for commands"
 )]
 

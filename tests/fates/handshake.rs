@@ -1,6 +1,5 @@
 //! Connections whose ends disagree on whether there is one: full accept queues, handshakes that the
 //! server put off, and a reset that connect() itself reports.
-#![expect(clippy::disallowed_types, reason = "a test stops the probe meanwhile")]
 
 use std::process::{Child, Stdio};
 
