@@ -230,7 +230,7 @@ impl Engine {
         let number = self.started() + 1;
         let source = self.source(number);
         let mut opened = Conn::open(self.job.target, source, number, cohort, due, &self.clock);
-        // Nothing has left the host yet: another source address has ports of its own.
+        // Nobody has been asked yet: another source address has ports of its own.
         while opened.as_ref().is_err_and(|a| a.is_out_of_ports()) && self.move_source() {
             let source = self.source(number);
             opened = Conn::open(self.job.target, source, number, cohort, due, &self.clock);

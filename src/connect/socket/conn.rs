@@ -70,7 +70,7 @@ pub(super) struct Failed {
 }
 
 impl Failed {
-    /// Whether the source address had no port left.
+    /// Whether the source address had no port left, or none but the target's own.
     pub(super) fn is_out_of_ports(&self) -> bool {
         let address_in_use = [Os::EADDRNOTAVAIL as i32, Os::EADDRINUSE as i32];
         matches!(
@@ -136,6 +136,14 @@ impl Conn {
         let called = socket.connect(&SockAddr::from(target));
         attempt.called = clock.now();
         attempt.local = local_address(&socket);
+        if attempt
+            .local
+            .is_some_and(|local| is_same_end(local, target))
+        {
+            attempt.local = None;
+            let error = io::Error::from_raw_os_error(Os::EADDRNOTAVAIL as i32);
+            return Err(fail(attempt, Call::Socket, error));
+        }
         match called {
             Ok(()) => {}
             Err(error) if error.raw_os_error() == Some(Os::EINPROGRESS as i32) => {}
@@ -395,6 +403,13 @@ fn make_socket(target: SocketAddr, source: Option<IpAddr>) -> io::Result<Socket>
         socket.bind(&SocketAddr::new(source, 0).into())?;
     }
     Ok(socket)
+}
+
+/// Whether a connection leads to itself. Towards a port of its own ephemeral range on which nobody
+/// listens, the kernel may choose that very port as the source; its SYN then meets itself
+/// (simultaneous open, RFC 9293 3.5), and no server was asked.
+fn is_same_end(local: SocketAddr, target: SocketAddr) -> bool {
+    (local.ip(), local.port()) == (target.ip(), target.port())
 }
 
 fn local_address(socket: &Socket) -> Option<SocketAddr> {
