@@ -109,19 +109,20 @@ impl Flow {
     /// A flow that begins with `first`, which one of `ends` sent. With `keep`, its segments are
     /// listed one by one too.
     pub fn new(ends: Ends, protocol: Protocol, keep: bool, first: &Segment) -> Flow {
+        let began_inside = !first.flags.syn() || first.flags.ack();
         let mut flow = Flow {
             ends,
             began: first.at,
             last: first.at,
             client: Half::default(),
             server: Half::default(),
-            exchanges: Exchanges::new(protocol),
+            exchanges: Exchanges::new(protocol, !began_inside),
             sequence: Sequence::default(),
             zeek: Zeek::default(),
             times: Times::default(),
             rst_kind: None,
             flaws: Flaws {
-                began_inside: !first.flags.syn() || first.flags.ack(),
+                began_inside,
                 ..Flaws::default()
             },
             timestamps: false,

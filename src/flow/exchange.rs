@@ -31,6 +31,8 @@ pub struct Exchanges {
     status: Option<u16>,
     received: u64,
     blind: bool,
+    /// Whether the flow was seen from its beginning and the client has sent nothing yet.
+    fresh: bool,
     times: ExchangeTimes,
 }
 
@@ -52,7 +54,8 @@ pub struct ExchangeTimes {
 }
 
 impl Exchanges {
-    pub(super) fn new(protocol: Protocol) -> Exchanges {
+    /// `whole` where the flow was seen from its beginning.
+    pub(super) fn new(protocol: Protocol, whole: bool) -> Exchanges {
         Exchanges {
             protocol,
             requests: RequestReader::default(),
@@ -62,6 +65,7 @@ impl Exchanges {
             status: None,
             received: 0,
             blind: false,
+            fresh: whole,
             times: ExchangeTimes::default(),
         }
     }
@@ -103,6 +107,7 @@ impl Exchanges {
     }
 
     fn client_bytes(&mut self, at: Stamp, bytes: &[u8], unseen: u64) {
+        let fresh = std::mem::take(&mut self.fresh);
         let Exchanges {
             requests,
             unanswered,
@@ -114,6 +119,16 @@ impl Exchanges {
             return;
         }
         let mut event = |event| match event {
+            // A server that loses patience with an idle client answers before it was asked (408):
+            // the client takes that for the answer to its first request.
+            RequestEvent::Began
+                if fresh && times.request.is_none() && times.first_byte.is_some() =>
+            {
+                times.request = Some(at);
+                if times.complete.is_none() {
+                    unanswered.push_back(false);
+                }
+            }
             RequestEvent::Began => {
                 if unanswered.is_empty() {
                     *times = ExchangeTimes {
