@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::common::{self, enter_namespace};
-use crate::fate::{Fate, LOOPBACKS, Vantage, probe};
+use crate::common::{self, enter_namespace, sysctl};
+use crate::fate::{Fate, LOOPBACKS, REFUSED, Vantage, probe, probe_rows};
 use crate::fate_server::{CONNECTIONS, Listener};
 use crate::response::OK;
 
@@ -44,6 +44,32 @@ fn connections_without_a_file_descriptor_are_local_errors_and_the_others_are_ser
         assert!(!others.is_empty());
         LOCAL_ERROR.is_told_by(&failed, vantage);
         assert!(others.iter().all(|row| row["outcome"] == "served"));
+    }
+}
+
+/// Towards an ephemeral port on which nobody listens the kernel may choose that port as the source
+/// too, and the socket is connected to itself: it would read its own request for an answer. Another
+/// loopback address of the probe's asks in earnest; IPv6 has but one.
+#[test]
+#[ignore = "needs root, netns"]
+fn a_connection_to_itself_is_none_of_the_servers() {
+    enter_namespace();
+    sysctl("net/ipv4/ip_local_port_range", "9292 9292");
+    let no_port = Fate {
+        says: "outcome=local_error lost= errno=EADDRNOTAVAIL curl_exit= src_port= sequence=",
+        ..LOCAL_ERROR
+    };
+    let refused = Fate {
+        socket: "src_addr=127.0.0.2",
+        wire: "src_addr=127.0.0.2 conn_state=REJ rst_kind=passive",
+        ..REFUSED
+    };
+    for (target, fate) in [("127.0.0.1:9292", refused), ("[::1]:9292", no_port)] {
+        for vantage in Vantage::BOTH {
+            let rows = probe_rows(target.parse().unwrap(), vantage, "--concurrency 1");
+            assert_eq!(rows.len(), CONNECTIONS);
+            fate.is_told_by(&rows, vantage);
+        }
     }
 }
 

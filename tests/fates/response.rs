@@ -5,8 +5,9 @@ use std::io::Write;
 use tempfile::NamedTempFile;
 
 use crate::common::enter_namespace;
-use crate::fate::Fate;
-use crate::fate_server::{Listener, Server};
+use crate::fate::{Fate, GATED};
+use crate::fate_server::{CONNECTIONS, Listener, Server};
+use crate::kernel::State;
 
 /// A complete response that needs no FIN to be one.
 pub(crate) const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -19,6 +20,9 @@ const SERVED: Fate = Fate {
     wire: "rst_kind=",
     socket: "",
 };
+
+/// Tells an idle client that it took too long, as Puma and HAProxy do.
+const TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n";
 
 /// A response cut by FIN.
 const TRUNCATED: Fate = Fate {
@@ -130,6 +134,52 @@ fn an_error_status_is_served_too() {
     };
     let response = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n";
     error.is_met("", |host| answer_and_close(host, response));
+}
+
+/// The client cannot tell that it came before its request: to curl it is the answer.
+#[test]
+#[ignore = "needs root, netns"]
+fn a_response_that_came_while_the_connection_was_idle_is_served() {
+    enter_namespace();
+    let unasked = Fate {
+        says: "outcome=served lost=false curl_exit=0 http_status=408 requests=1 responses=1 \
+               cause= retry_safe=",
+        sequence: ">S <S. >. <P. >. >P. ...",
+        ..SERVED
+    };
+    unasked.is_met(GATED, |host| {
+        Listener::on(host).serve(|listener| {
+            let mut idle: Vec<_> = (0..CONNECTIONS).map(|_| listener.accept()).collect();
+            for connection in &mut idle {
+                connection.send(TIMEOUT);
+            }
+            (idle, listener.accept().answer(OK))
+        })
+    });
+}
+
+/// The same, and the server closes: the request is answered by a RST, which changes nothing.
+#[test]
+#[ignore = "needs root, netns"]
+fn a_response_that_came_while_the_connection_was_idle_is_served_though_the_request_is_reset() {
+    enter_namespace();
+    let unasked = Fate {
+        says: "outcome=served lost=false curl_exit=0 http_status=408 requests=1 responses=1 \
+               cause= retry_safe=",
+        sequence: ">S <S. >. <P. >. <F. >. >P. <R",
+        wire: "conn_state=RSTR rst_kind=passive",
+        socket: "",
+    };
+    unasked.is_met(GATED, |host| {
+        Listener::on(host).serve(|listener| {
+            let idle: Vec<_> = (0..CONNECTIONS).map(|_| listener.accept()).collect();
+            for mut connection in idle {
+                connection.send(TIMEOUT);
+            }
+            listener.port().wait_for(State::FinWait2, CONNECTIONS);
+            listener.accept().answer(OK)
+        })
+    });
 }
 
 /// A RST after the complete response changes nothing.
