@@ -40,7 +40,7 @@ fn sources(room: &str) -> Vec<PathBuf> {
     let mut folders = vec![src.join(room)];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).into_iter().flatten() {
-            let path = entry.unwrap().path();
+            let path = entry.expect("a readable folder").path();
             if path.is_dir() {
                 folders.push(path);
             } else {
@@ -53,7 +53,7 @@ fn sources(room: &str) -> Vec<PathBuf> {
 
 /// The lines of a file that are code.
 fn code(path: &Path) -> Vec<String> {
-    let text = fs::read_to_string(path).unwrap();
+    let text = fs::read_to_string(path).expect("a source file");
     let lines = text.lines().map(str::trim);
     lines
         .filter(|line| !line.starts_with("//"))
