@@ -12,6 +12,12 @@
     reason = "live tests start the probe, read what it wrote, and say why they cannot go on"
 )]
 
+pub(crate) mod namespace;
+pub(crate) mod nginx;
+pub(crate) mod process;
+pub(crate) mod puma;
+pub(crate) mod tshark;
+
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;

@@ -1,0 +1,1 @@
+//! Processes of a test: which there are, and waiting for their end.
