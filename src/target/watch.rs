@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
+use std::time::Duration;
 
 use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -24,6 +25,8 @@ pub(crate) struct Exit {
 pub(crate) struct ExitWatch {
     clock: Clock,
     watched: Vec<Pid>,
+    /// Watched processes whose exit was not taken yet.
+    open: usize,
     tell: Sender<Exit>,
     exits: Receiver<Exit>,
 }
@@ -34,6 +37,7 @@ impl ExitWatch {
         ExitWatch {
             clock,
             watched: Vec::new(),
+            open: 0,
             tell,
             exits,
         }
@@ -50,6 +54,7 @@ impl ExitWatch {
             return Ok(());
         }
         self.watched.extend(fresh.iter().map(Process::pid));
+        self.open += fresh.iter().filter_map(Process::exit_fd).count();
         let (clock, tell) = (self.clock, self.tell.clone());
         thread::Builder::new()
             .name("probe-exits".to_owned())
@@ -58,8 +63,24 @@ impl ExitWatch {
     }
 
     /// Exits since the last call.
-    pub(crate) fn take(&self) -> Vec<Exit> {
-        self.exits.try_iter().collect()
+    pub(crate) fn take(&mut self) -> Vec<Exit> {
+        let exits: Vec<Exit> = self.exits.try_iter().collect();
+        self.open -= exits.len();
+        exits
+    }
+
+    /// The same where every watched process is known to have ended: the threads that watch them may
+    /// not have come round to saying so, and each is given `patience`.
+    pub(crate) fn take_last(&mut self, patience: Duration) -> Vec<Exit> {
+        let mut exits = self.take();
+        while self.open > 0 {
+            let Ok(exit) = self.exits.recv_timeout(patience) else {
+                break;
+            };
+            self.open -= 1;
+            exits.push(exit);
+        }
+        exits
     }
 }
 

@@ -14,7 +14,7 @@ use crate::connect::socket::Engine;
 use crate::observe::packet::{PacketVantage, WireStats};
 use crate::report::events::ControlEvent;
 use crate::target::trigger::{Action, CommandResult, Fired, Triggers};
-use crate::target::watch::ExitWatch;
+use crate::target::watch::{Exit, ExitWatch};
 use crate::time::{Clock, Stamp};
 
 /// How long the engine may wait before it looks for interrupts, exits and the progress bar.
@@ -23,6 +23,8 @@ const SLICE: Duration = Duration::from_millis(50);
 const PROGRESS_AFTER: Duration = Duration::from_secs(1);
 /// Longer than this a command of --trigger is not waited for once all connections have ended.
 const TRIGGER_PATIENCE: Duration = Duration::from_secs(10);
+/// A process that has ended is reported as soon as the thread that watches it runs.
+const EXIT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a run is carried out with, all of it open.
 pub(super) struct Parts {
@@ -169,7 +171,14 @@ impl Run {
 
     /// Notes exits of the server's processes and commands that ended.
     fn note_server(&mut self) {
-        for exit in self.parts.exits.take() {
+        let exits = self.parts.exits.take();
+        self.note_exits(exits);
+        let results = self.parts.triggers.take_results();
+        self.note_commands(results);
+    }
+
+    fn note_exits(&mut self, exits: Vec<Exit>) {
+        for exit in exits {
             if Some(exit.pid) == self.log.master {
                 self.parts.recorder.tell(Message::TargetDead(exit.at));
             }
@@ -181,8 +190,6 @@ impl Run {
             }));
             self.log.exits.push((exit.pid, exit.at));
         }
-        let results = self.parts.triggers.take_results();
-        self.note_commands(results);
     }
 
     fn note_commands(&mut self, results: Vec<CommandResult>) {
@@ -227,6 +234,8 @@ impl Run {
         self.log.still_running = self.parts.triggers.running();
         if let Some(started) = server {
             self.stop_server(started, interrupt);
+            let exits = self.parts.exits.take_last(EXIT_PATIENCE);
+            self.note_exits(exits);
         }
         self.note_server();
         let recorded = self.parts.recorder.finish();
