@@ -3,7 +3,6 @@
 #![expect(
     clippy::disallowed_methods,
     clippy::disallowed_types,
-    clippy::panic,
     clippy::unwrap_used,
     reason = "tests start processes, read what they wrote, and end at the first surprise"
 )]
