@@ -6,9 +6,10 @@
 //! The contenders take turns, in a network namespace of their own; what is printed are medians and
 //! ratios to the bare loop of the same run.
 #![expect(
+    clippy::cast_precision_loss,
     clippy::disallowed_types,
     clippy::disallowed_methods,
-    reason = "a benchmark starts processes, makes connections and reads the clock"
+    reason = "a benchmark starts processes, connects, reads the clock and divides"
 )]
 
 use std::fs;

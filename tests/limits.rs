@@ -1,10 +1,6 @@
 //! Too few ports, too few file descriptors, no privilege: the run goes on with what it has and says
 //! so.
-#![expect(
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    reason = "tests listen, start the probe and read what it wrote"
-)]
+#![expect(clippy::disallowed_types, reason = "tests listen and start the probe")]
 
 mod common;
 
