@@ -2,7 +2,6 @@
 //! connection must read the same in connections.csv as tshark tells it from tcpdump's file.
 #![expect(
     clippy::disallowed_methods,
-    clippy::disallowed_types,
     clippy::panic,
     clippy::unwrap_used,
     reason = "tests start processes, read what they wrote, and end at the first surprise"

@@ -2,7 +2,6 @@
 //! what run.json says of it.
 #![expect(
     clippy::disallowed_methods,
-    clippy::disallowed_types,
     clippy::unwrap_used,
     reason = "tests start processes, read what they wrote, and end at the first surprise"
 )]
