@@ -21,7 +21,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::stat::Mode;
 use socket2::{Domain, Socket, Type};
 
-use crate::kernel::{PATIENCE, Port};
+use crate::kernel::{PATIENCE, Port, State};
 
 /// Connections that a test makes to its server, unless it says otherwise.
 pub(crate) const CONNECTIONS: usize = 5;
@@ -146,13 +146,23 @@ impl Listener {
         }
     }
 
-    /// Listens no more.
-    pub(crate) fn close(self) -> Server {
+    /// A server that listens no more.
+    pub(crate) fn stop(self) -> Server {
+        let address = self.address();
+        self.close();
         Server {
-            address: self.address(),
+            address,
             until_told: None,
             thread: None,
         }
+    }
+
+    /// close(), and waits until nobody listens: a process that another test is just starting has a
+    /// copy of every file of ours until it calls exec().
+    pub(crate) fn close(self) {
+        let port = self.port();
+        drop(self);
+        port.wait_for(State::Listen, 0);
     }
 
     /// Accepts the test's connections and carries out `fate` on one after the other.

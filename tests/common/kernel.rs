@@ -29,6 +29,7 @@ pub(crate) enum State {
     SynRecv,
     FinWait2,
     CloseWait,
+    Listen,
     Other,
 }
 
@@ -40,6 +41,7 @@ impl State {
             "03" => State::SynRecv,
             "05" => State::FinWait2,
             "08" => State::CloseWait,
+            "0A" => State::Listen,
             _ => State::Other,
         }
     }
@@ -92,7 +94,8 @@ impl Port {
     /// Waits until the clients' kernels have acknowledged all that the server sent.
     pub(crate) fn wait_until_acked(self) {
         wait_until(&format!("all from {self:?} is acknowledged"), || {
-            self.entries(Side::Server).iter().all(|e| e.unacked == 0)
+            let entries = self.entries(Side::Server);
+            entries.iter().all(|e| e.unacked == 0)
         });
     }
 
@@ -104,10 +107,8 @@ impl Port {
         lines.filter_map(|line| self.entry(side, line)).collect()
     }
 
-    /// `sl local remote state tx_queue:rx_queue ...`, numbers in hex. A listener is left out: its
-    /// queues mean something else.
+    /// `sl local remote state tx_queue:rx_queue ...`, numbers in hex.
     fn entry(self, side: Side, line: &str) -> Option<Entry> {
-        const LISTEN: &str = "0A";
         let words: Vec<&str> = line.split_whitespace().collect();
         let &[_, local, remote, state, queues, ..] = words.as_slice() else {
             return None;
@@ -117,7 +118,7 @@ impl Port {
             Side::Client => remote,
         };
         let (_, port) = end.rsplit_once(':')?;
-        if u16::from_str_radix(port, 16) != Ok(self.0) || state == LISTEN {
+        if u16::from_str_radix(port, 16) != Ok(self.0) {
             return None;
         }
         let (unacked, unread) = queues.split_once(':')?;

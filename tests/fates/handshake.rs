@@ -55,7 +55,7 @@ fn a_request_hangs_unacknowledged_when_the_accept_queue_fills_during_its_handsha
         wire: "rst_kind=",
         socket: "",
     };
-    limbo.is_met(&format!("{GATED} --timeout 600ms"), |host| {
+    limbo.is_met(&format!("{GATED} --timeout 900ms"), |host| {
         fill_the_queue_during_handshakes(host)
     });
     assert!(tcp_counter("ListenOverflows") > 0);
@@ -67,7 +67,7 @@ fn a_request_is_reset_empty_when_the_accept_queue_fills_and_aborts_on_overflow()
     enter_namespace();
     sysctl("net/ipv4/tcp_abort_on_overflow", "1");
     drop_bare_acks();
-    RESET_BY_REPLY.is_met(&format!("{GATED} --timeout 600ms"), |host| {
+    RESET_BY_REPLY.is_met(&format!("{GATED} --timeout 900ms"), |host| {
         fill_the_queue_during_handshakes(host)
     });
     assert!(tcp_counter("ListenOverflows") > 0);
@@ -82,7 +82,7 @@ fn a_deferred_accept_is_reset_empty_when_its_request_finds_the_listener_closed()
         Listener::on(host).deferred().serve(|listener| {
             listener.port().wait_for(State::SynRecv, CONNECTIONS);
             let gate = listener.accept();
-            drop(listener);
+            listener.close();
             gate.answer(OK)
         })
     });
@@ -147,7 +147,8 @@ fn a_reset_that_connect_itself_reports_is_reset_on_connect() {
             stop(&probing);
             run("nft", &["flush", "ruleset"]);
             port.wait_for(State::Established, CONNECTIONS);
-            drop(listener);
+            listener.close();
+            port.wait_for(State::Established, 0);
             kill(pid(&probing), Signal::SIGCONT).unwrap();
             let output = probing.wait_with_output().unwrap();
             let rows = common::rows(&output.stdout);

@@ -62,7 +62,7 @@ fn a_payload_is_stalled_while_fewer_bytes_came_back_than_expected() {
     };
     let payload = payload();
     let file = payload.path().display();
-    let options = format!("--payload {file} --expect-bytes 6 --timeout 300ms");
+    let options = format!("--payload {file} --expect-bytes 6 --timeout 1s");
     stalled.is_met(&options, |host| Listener::on(host).serve_each(answer));
 }
 

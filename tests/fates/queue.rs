@@ -11,7 +11,7 @@ use crate::kernel::State;
 #[ignore = "needs root, netns"]
 fn a_syn_is_refused_where_nobody_listens() {
     enter_namespace();
-    REFUSED.is_met("", |host| Listener::on(host).close());
+    REFUSED.is_met("", |host| Listener::on(host).stop());
 }
 
 #[test]
@@ -21,7 +21,7 @@ fn a_queued_request_is_reset_empty_when_the_listener_closes() {
     RESET_UNANSWERED.is_met("", |host| {
         Listener::on(host).serve(|listener| {
             listener.port().wait_for_requests(CONNECTIONS);
-            drop(listener);
+            listener.close();
         })
     });
 }
@@ -62,10 +62,7 @@ fn a_queued_request_outlives_the_listeners_first_owner_and_is_reset_with_the_las
 fn a_queued_request_hangs_while_a_process_that_never_accepts_shares_the_listener() {
     enter_namespace();
     HUNG.is_met("--timeout 300ms", |host| {
-        Listener::on(host).serve(|listener| {
-            listener.port().wait_for_requests(CONNECTIONS);
-            listener.hand_to_process()
-        })
+        Listener::on(host).serve(|listener| listener.hand_to_process())
     });
 }
 
@@ -111,7 +108,7 @@ fn a_queued_request_stays_hung_when_it_is_reset_after_the_client_gave_up() {
     hung.is_met("--timeout 300ms", |host| {
         Listener::on(host).serve(|listener| {
             listener.port().wait_for(State::CloseWait, CONNECTIONS);
-            drop(listener);
+            listener.close();
         })
     });
 }
@@ -139,7 +136,7 @@ fn a_queued_connection_that_has_sent_nothing_is_reset_on_connect_when_the_listen
         let bell = Arc::clone(&bell);
         Listener::on(host).serve(move |listener| {
             bell.wait();
-            drop(listener);
+            listener.close();
         })
     });
 }

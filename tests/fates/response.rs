@@ -49,7 +49,6 @@ fn answer_and_hold(host: &str, response: &'static [u8]) -> Server {
 fn a_response_of_its_content_length_is_served() {
     enter_namespace();
     let closed = Fate {
-        sequence: ">S <S. >. >P. <. <P. >. <F. ...",
         wire: "conn_state=SF rst_kind=",
         ..SERVED
     };
@@ -190,7 +189,8 @@ fn a_complete_response_is_served_though_its_connection_is_reset_afterwards() {
     let reset_afterwards = Fate {
         says: "outcome=served lost=false curl_exit=0 heroku_code= http_status=200 responses=1 \
                request_acked=true cause= cause_candidates= retry_safe=",
-        sequence: ">S <S. >. >P. <. <P. >. <R.",
+        // The client closes as well; whose segment comes first is for the scheduler to say.
+        sequence: ">S <S. >. >P. <. <P. >. ...",
         wire: "conn_state=RSTR rst_kind=active",
         socket: "",
     };
@@ -319,7 +319,8 @@ fn half_a_body_and_then_silence_is_stalled() {
         socket: "",
     };
     let response = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nok";
-    stalled.is_met("--timeout 300ms", |host| answer_and_hold(host, response));
+    // Long enough for the server to have sent it on a busy machine.
+    stalled.is_met("--timeout 1s", |host| answer_and_hold(host, response));
 }
 
 #[test]
