@@ -1,6 +1,5 @@
 //! What the probe must say of a fate: once with packets, once from its sockets alone, over IPv4 and
 //! IPv6. Every row has to say it.
-
 #![expect(clippy::disallowed_types, reason = "tests start the probe")]
 
 use std::collections::BTreeMap;
