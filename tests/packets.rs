@@ -275,6 +275,9 @@ fn a_firewall_that_answers_port_unreachable() {
              tcp dport 8080 reject with icmpx type port-unreachable
            }
          }");
+    // The errors arrive while connect() still holds the socket, and are dropped (LockDroppedIcmps).
+    // Over IPv4 the client is told all the same; over IPv6 it learns from the answer to its second
+    // SYN, a second later.
     for server in [V4, "[::1]:8080"] {
         let both = watch_both("lo", server.parse().unwrap(), "--count 20", &[]);
         let outcomes = both.assert_equal();

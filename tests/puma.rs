@@ -204,11 +204,15 @@ fn beside_the_request_that_kills_it_nothing_is_served() {
 fn a_cluster_that_stops_itself_under_a_burst_answers_or_resets() {
     enter_namespace();
     let measured = measure("repro", "--count 50 --signal none");
-    // Workers take more than they have threads for: of six runs two served all 50 before the first
-    // worker had stopped, the others lost 10 to 31.
-    let (served, reset) = (measured.count("served"), measured.count("reset_empty"));
-    assert!(served > 0, "{:?}", measured.run);
-    assert_eq!(served + reset, 50, "{:?}", measured.run);
+    // A worker goes on accepting until it notices that it was told to stop: in 40 measured runs 4 to
+    // 50 were served, all 50 in six of them. The rest is reset in the queue; or, in two runs, was
+    // accepted and closed with FIN, some before the request was even sent.
+    assert!(measured.count("served") > 0, "{:?}", measured.run);
+    for row in measured.rows.iter().filter(|r| r["outcome"] != "served") {
+        let ends = ["reset_empty", "closed_empty", "reset_on_connect", "refused"];
+        assert!(ends.contains(&row["outcome"].as_str()), "{row:?}");
+    }
+    assert_eq!(measured.rows.len(), 50);
     // The probe itself sent no signal.
     assert_eq!(measured.run["triggers"], Value::Array(Vec::new()));
 }
@@ -339,11 +343,15 @@ fn idle_connections_send_their_request_after_the_signal() {
         // The default of --idle-delay.
         let sent = opened + micros(row, "request_us");
         assert!(sent >= 10_000.0, "{row:?}");
-        // A worker that has stopped by then has closed what sat idle in its reactor: FIN before
-        // the request, and RST from no socket after it.
+        // A worker that has stopped by then has closed what sat idle in its reactor: the request
+        // meets no socket any more.
         match row["outcome"].as_str() {
             "served" => assert_eq!(row["http_status"], "200"),
-            "closed_empty" => assert_eq!(shape(row), ">S <S. >. <F. >. >P. <R"),
+            "closed_empty" => {
+                assert!(shape(row).starts_with(">S <S. >. <F. >"), "{row:?}");
+                assert_eq!(row["request_acked"], "false");
+                assert_eq!(row["rst_kind"], "passive");
+            }
             "reset_empty" => assert_eq!(shape(row), ">S <S. >. >P. <. <R."),
             other => panic!("{other}: {row:?}"),
         }
