@@ -178,7 +178,7 @@ impl Setup {
             Err(missing) => {
                 match plan.wire {
                     WireWish::Required => {
-                        bail!("{missing}; give that, or leave wire out of --observe")
+                        bail!("{missing}; or leave wire out of --observe")
                     }
                     WireWish::IfAllowed => {
                         notes.tell(format!("{missing}; going on from the sockets alone"));

@@ -320,7 +320,7 @@ fn half_a_body_and_then_silence_is_stalled() {
     };
     let response = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nok";
     // Long enough for the server to have sent it on a busy machine.
-    stalled.is_met("--timeout 1s", |host| answer_and_hold(host, response));
+    stalled.is_met("--timeout 2s", |host| answer_and_hold(host, response));
 }
 
 #[test]
