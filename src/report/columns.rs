@@ -101,188 +101,76 @@ fn target_was_dead(record: &Record, run: &Context) -> bool {
         .is_some_and(|dead| dead <= record.times.opened)
 }
 
+const fn column(
+    name: &'static str,
+    value: for<'a> fn(&'a Record, &'a Context) -> Cell<'a>,
+) -> Column {
+    Column { name, value }
+}
+
 /// The contract: names and order do not change within a schema version.
 pub(crate) const COLUMNS: &[Column] = &[
-    Column {
-        name: "run_id",
-        value: |_, run| Cell::Text(Cow::Borrowed(&run.run_id)),
-    },
-    Column {
-        name: "conn",
-        value: |r, _| number(Some(r.conn)),
-    },
-    Column {
-        name: "cohort",
-        value: |r, _| word(Some(r.cohort.word())),
-    },
-    Column {
-        name: "engine",
-        value: |_, _| word(Some("socket")),
-    },
-    Column {
-        name: "src_addr",
-        value: |r, _| text(r.src.map(|a| a.ip().to_string())),
-    },
-    Column {
-        name: "src_port",
-        value: |r, _| number(r.src.map(|a| a.port())),
-    },
-    Column {
-        name: "dst_addr",
-        value: |r, _| text(Some(r.dst.ip().to_string())),
-    },
-    Column {
-        name: "dst_port",
-        value: |r, _| number(Some(r.dst.port())),
-    },
-    Column {
-        name: "opened_unix_ns",
-        value: |r, _| number(Some(r.times.opened.0)),
-    },
-    Column {
-        name: "since_signal_us",
-        value: |r, run| {
-            run.signal.map_or(Cell::Empty, |signal| {
-                Cell::Micros(r.times.opened.since(signal))
-            })
-        },
-    },
-    Column {
-        name: "outcome",
-        value: |r, _| word(Some(r.outcome.word())),
-    },
-    Column {
-        name: "socket_outcome",
-        value: |r, _| word(r.socket_outcome.map(|o| o.word())),
-    },
-    Column {
-        name: "lost",
-        value: |r, _| yes_no(r.outcome.is_lost()),
-    },
-    Column {
-        name: "cause",
-        value: |r, _| word(r.cause.map(|c| c.word())),
-    },
-    Column {
-        name: "cause_candidates",
-        value: |r, _| list(r.candidates.iter().map(|c| c.word())),
-    },
-    Column {
-        name: "evidence",
-        value: |r, _| list(r.evidence.words()),
-    },
-    Column {
-        name: "caveats",
-        value: |r, _| list(r.caveats.words()),
-    },
-    Column {
-        name: "retry_safe",
-        value: |r, _| word(r.retry_safe.map(|s| s.word())),
-    },
-    Column {
-        name: "sequence",
-        value: |r, _| text(r.sequence.as_ref().map(ToString::to_string)),
-    },
-    Column {
-        name: "conn_state",
-        value: |r, _| word(r.conn_state.map(|s| s.word())),
-    },
-    Column {
-        name: "history",
-        value: |r, _| {
-            r.history
-                .as_deref()
-                .map_or(Cell::Empty, |h| Cell::Text(Cow::Borrowed(h)))
-        },
-    },
-    Column {
-        name: "rst_kind",
-        value: |r, _| word(r.rst_kind.map(|k| k.word())),
-    },
-    Column {
-        name: "curl_exit",
-        value: |r, _| number(r.curl_exit),
-    },
-    Column {
-        name: "heroku_code",
-        value: |r, run| word(r.outcome.heroku(target_was_dead(r, run))),
-    },
-    Column {
-        name: "errno",
-        value: |r, _| text(r.errno().map(errno_symbol)),
-    },
-    Column {
-        name: "http_status",
-        value: |r, _| number(r.http_status),
-    },
-    Column {
-        name: "requests",
-        value: |r, _| number(r.requests),
-    },
-    Column {
-        name: "responses",
-        value: |r, _| number(r.responses),
-    },
-    Column {
-        name: "request_bytes",
-        value: |r, _| number(r.request_bytes),
-    },
-    Column {
-        name: "request_acked",
-        value: |r, _| yes_no(r.request_acked),
-    },
-    Column {
-        name: "response_bytes",
-        value: |r, _| number(r.response_bytes),
-    },
-    Column {
-        name: "syn_retransmits",
-        value: |r, _| number(r.syn_retransmits),
-    },
-    Column {
-        name: "retransmits",
-        value: |r, _| number(r.retransmits),
-    },
-    Column {
-        name: "syn_ack_us",
-        value: |r, _| since_open(r, r.times.syn_ack),
-    },
-    Column {
-        name: "request_us",
-        value: |r, _| since_open(r, r.times.request),
-    },
-    Column {
-        name: "request_acked_us",
-        value: |r, _| since_open(r, r.times.request_acked),
-    },
-    Column {
-        name: "accepted_us",
-        value: never,
-    },
-    Column {
-        name: "read_us",
-        value: never,
-    },
-    Column {
-        name: "first_byte_us",
-        value: |r, _| since_open(r, r.times.first_byte),
-    },
-    Column {
-        name: "end_us",
-        value: |r, _| since_open(r, r.times.end),
-    },
-    Column {
-        name: "server_pid",
-        value: never,
-    },
-    Column {
-        name: "reset_reason",
-        value: never,
-    },
-    Column {
-        name: "reset_pid",
-        value: never,
-    },
+    column("run_id", |_, run| Cell::Text(Cow::Borrowed(&run.run_id))),
+    column("conn", |r, _| number(Some(r.conn))),
+    column("cohort", |r, _| word(Some(r.cohort.word()))),
+    column("engine", |_, _| word(Some("socket"))),
+    column("src_addr", |r, _| text(r.src.map(|a| a.ip().to_string()))),
+    column("src_port", |r, _| number(r.src.map(|a| a.port()))),
+    column("dst_addr", |r, _| text(Some(r.dst.ip().to_string()))),
+    column("dst_port", |r, _| number(Some(r.dst.port()))),
+    column("opened_unix_ns", |r, _| number(Some(r.times.opened.0))),
+    column("since_signal_us", |r, run| {
+        run.signal.map_or(Cell::Empty, |signal| {
+            Cell::Micros(r.times.opened.since(signal))
+        })
+    }),
+    column("outcome", |r, _| word(Some(r.outcome.word()))),
+    column("socket_outcome", |r, _| {
+        word(r.socket_outcome.map(|o| o.word()))
+    }),
+    column("lost", |r, _| yes_no(r.outcome.is_lost())),
+    column("cause", |r, _| word(r.cause.map(|c| c.word()))),
+    column("cause_candidates", |r, _| {
+        list(r.candidates.iter().map(|c| c.word()))
+    }),
+    column("evidence", |r, _| list(r.evidence.words())),
+    column("caveats", |r, _| list(r.caveats.words())),
+    column("retry_safe", |r, _| word(r.retry_safe.map(|s| s.word()))),
+    column("sequence", |r, _| {
+        text(r.sequence.as_ref().map(ToString::to_string))
+    }),
+    column("conn_state", |r, _| word(r.conn_state.map(|s| s.word()))),
+    column("history", |r, _| {
+        r.history
+            .as_deref()
+            .map_or(Cell::Empty, |h| Cell::Text(Cow::Borrowed(h)))
+    }),
+    column("rst_kind", |r, _| word(r.rst_kind.map(|k| k.word()))),
+    column("curl_exit", |r, _| number(r.curl_exit)),
+    column("heroku_code", |r, run| {
+        word(r.outcome.heroku(target_was_dead(r, run)))
+    }),
+    column("errno", |r, _| text(r.errno().map(errno_symbol))),
+    column("http_status", |r, _| number(r.http_status)),
+    column("requests", |r, _| number(r.requests)),
+    column("responses", |r, _| number(r.responses)),
+    column("request_bytes", |r, _| number(r.request_bytes)),
+    column("request_acked", |r, _| yes_no(r.request_acked)),
+    column("response_bytes", |r, _| number(r.response_bytes)),
+    column("syn_retransmits", |r, _| number(r.syn_retransmits)),
+    column("retransmits", |r, _| number(r.retransmits)),
+    column("syn_ack_us", |r, _| since_open(r, r.times.syn_ack)),
+    column("request_us", |r, _| since_open(r, r.times.request)),
+    column("request_acked_us", |r, _| {
+        since_open(r, r.times.request_acked)
+    }),
+    column("accepted_us", never),
+    column("read_us", never),
+    column("first_byte_us", |r, _| since_open(r, r.times.first_byte)),
+    column("end_us", |r, _| since_open(r, r.times.end)),
+    column("server_pid", never),
+    column("reset_reason", never),
+    column("reset_pid", never),
 ];
 
 #[cfg(test)]
