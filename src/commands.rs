@@ -4,6 +4,7 @@ mod interrupt;
 mod main_job;
 mod outputs;
 mod recorder;
+mod writer;
 
 use std::ffi::OsString;
 use std::io::{self, Write};

@@ -163,6 +163,8 @@ pub struct Facts {
     pub unreachable: Option<Stamp>,
     /// The deadline passed.
     pub deadline: Option<Stamp>,
+    /// We stopped watching: what came later has our own close for its cause.
+    pub abandoned: Option<Stamp>,
     /// The client gave up without a deadline that is known.
     pub client_gone: Option<Stamp>,
     /// The probe itself failed.
@@ -193,6 +195,7 @@ enum Decider {
     Unreachable,
     Fin,
     Deadline,
+    Abandoned,
     ClientGone,
 }
 
@@ -207,6 +210,7 @@ pub fn decide(facts: &Facts) -> Decision {
         (facts.unreachable, Decider::Unreachable),
         (facts.server_fin, Decider::Fin),
         (facts.deadline, Decider::Deadline),
+        (facts.abandoned, Decider::Abandoned),
         (facts.client_gone, Decider::ClientGone),
     ];
     let earliest = deciders
@@ -241,6 +245,7 @@ pub fn decide(facts: &Facts) -> Decision {
         Decider::Deadline if !connected => Outcome::Unanswered,
         Decider::Deadline if answered => Outcome::Stalled,
         Decider::Deadline => Outcome::Hung,
+        Decider::Abandoned => Outcome::Unfinished,
         Decider::ClientGone => Outcome::ClientClosed,
     };
     Decision {

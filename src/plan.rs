@@ -1,14 +1,14 @@
 //! A checked run. Names are resolved, files read, pids taken hold of and contradictions refused
 //! here; nothing behind this validates again.
 #![expect(
-    clippy::disallowed_methods,
     clippy::disallowed_types,
-    reason = "request and pid files are read here, and addresses tried"
+    reason = "request and pid files are read here"
 )]
 
 use std::ffi::OsString;
-use std::fs;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::fs::File;
+use std::io::Read;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use crate::connect::request::{Generated, Template};
 use crate::connect::schedule::Arrivals;
 use crate::connect::socket::{ExpectedContent, Job};
 use crate::flow::Protocol;
+use crate::http::RequestReader;
 use crate::sys::{host, reason};
 use crate::target::listener;
 use crate::target::process::Process;
@@ -32,6 +33,10 @@ const DEFAULT_RATE: f64 = 250.0;
 const DEFAULT_COUNT: u64 = 50;
 /// Above this many open, or opened per second, a target that is not this host needs --allow-load.
 const LOAD_CEILING: u64 = 1_000;
+/// A request from a file is held whole, once.
+const MAX_REQUEST: u64 = 64 << 20;
+/// A pid file holds a number; some servers write a few lines.
+const MAX_PID_FILE: u64 = 64 << 10;
 /// Descriptors that the probe needs besides its connections.
 const OWN_FILES: u64 = 64;
 
@@ -242,16 +247,17 @@ impl RequestSpec {
 }
 
 impl Load {
-    /// Fits the load to `target`: refuses too much for another host, and says how many source
-    /// addresses it takes and what of it cannot be had.
+    /// Fits the load to `target`, which is `this_host` or not: refuses too much for another, and says
+    /// how many source addresses it takes and what of it cannot be had.
     pub(crate) fn fit(
         mut self,
         target: &Target,
+        this_host: bool,
         request: Template,
         content: ExpectedContent,
         notes: &mut Vec<String>,
     ) -> Result<Job, PlanError> {
-        if !self.allow_load && !is_this_host(target.address.ip()) {
+        if !self.allow_load && !this_host {
             self.hold_to_ceiling(target)?;
         }
         let open = self.most_open();
@@ -374,6 +380,9 @@ fn triggers(args: &RunArgs, steady: u64) -> Result<Vec<Trigger>, PlanError> {
         }
     }
     if let Some(command) = &args.trigger {
+        if command.trim().is_empty() {
+            return refuse("--trigger has no command; give one that sh can run");
+        }
         let WhenArg(when) = args.trigger_at.unwrap_or(half);
         let action = Action::Command(command.clone());
         triggers.push(Trigger { action, when });
@@ -441,7 +450,7 @@ fn master(args: &RunArgs, triggers: &[Trigger]) -> Result<Option<Process>, PlanE
 }
 
 fn pid_from_file(file: &Path) -> Result<i32, PlanError> {
-    let text = read(file, "--pidfile")?;
+    let text = read(file, "--pidfile", MAX_PID_FILE)?;
     let text = String::from_utf8_lossy(&text);
     let word = text.trim();
     if word.is_empty() {
@@ -461,7 +470,7 @@ fn pid_from_file(file: &Path) -> Result<i32, PlanError> {
 
 fn request(args: &RunArgs) -> Result<RequestSpec, PlanError> {
     let filled = |file: &Path, option: &str| {
-        let bytes = read(file, option)?;
+        let bytes = read(file, option, MAX_REQUEST)?;
         if bytes.is_empty() {
             return refuse(format!(
                 "{option} {} is empty; put the bytes to send in it",
@@ -471,7 +480,9 @@ fn request(args: &RunArgs) -> Result<RequestSpec, PlanError> {
         Ok(bytes)
     };
     if let Some(file) = &args.request {
-        return Ok(RequestSpec::File(filled(file, "--request")?));
+        let bytes = filled(file, "--request")?;
+        only_request(&bytes, file)?;
+        return Ok(RequestSpec::File(bytes));
     }
     if let Some(file) = &args.payload {
         return Ok(RequestSpec::Payload(
@@ -485,6 +496,22 @@ fn request(args: &RunArgs) -> Result<RequestSpec, PlanError> {
         path: args.path.clone(),
         headers: args.header.iter().map(pair).collect(),
     })
+}
+
+/// Refuses what is no HTTP request, and more than one: a connection carries one.
+fn only_request(bytes: &[u8], file: &Path) -> Result<(), PlanError> {
+    let mut reader = RequestReader::default();
+    let is_http = reader.push(bytes, &mut |_| {});
+    let name = file.display();
+    match reader.requests() {
+        1 if is_http => Ok(()),
+        0 | 1 => refuse(format!(
+            "--request {name} is no HTTP/1 request; mend it, or send it with --payload"
+        )),
+        n => refuse(format!(
+            "--request {name} holds {n} requests and a connection carries one; leave one in it"
+        )),
+    }
 }
 
 fn outputs(args: &RunArgs) -> Result<Outputs, PlanError> {
@@ -513,14 +540,24 @@ fn outputs(args: &RunArgs) -> Result<Outputs, PlanError> {
     })
 }
 
-fn read(file: &Path, option: &str) -> Result<Vec<u8>, PlanError> {
-    fs::read(file).map_err(|error| {
-        PlanError(format!(
-            "cannot read {option} {}: {}; give a file that exists and may be read",
-            file.display(),
-            reason(&error)
-        ))
-    })
+/// Reads a file whole, if it is no larger than `limit`: a device has no end.
+fn read(file: &Path, option: &str, limit: u64) -> Result<Vec<u8>, PlanError> {
+    let mut bytes = Vec::new();
+    let name = file.display();
+    File::open(file)
+        .and_then(|opened| opened.take(limit + 1).read_to_end(&mut bytes))
+        .map_err(|error| {
+            PlanError(format!(
+                "cannot read {option} {name}: {}; give a file that exists and may be read",
+                reason(&error)
+            ))
+        })?;
+    if bytes.len() as u64 > limit {
+        return refuse(format!(
+            "{option} {name} is larger than {limit} bytes; give a smaller file"
+        ));
+    }
+    Ok(bytes)
 }
 
 /// Resolves a target; the first address is used, the others are named.
@@ -587,9 +624,4 @@ fn resolve(text: &str, v4: bool, v6: bool, notes: &mut Vec<String>) -> Result<Ta
         name: text.to_owned(),
         address,
     })
-}
-
-/// Whether an address is one of this host's: only those can be bound to.
-fn is_this_host(ip: IpAddr) -> bool {
-    UdpSocket::bind((ip, 0)).is_ok()
 }

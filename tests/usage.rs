@@ -73,8 +73,20 @@ const SLIPS: &[(&str, &str)] = &[
         "--count: 0 would measure nothing; give 1 or more",
     ),
     (
+        "--target 127.0.0.1:9 -n -5",
+        "--count: `-5` is no whole number; give 1 or more",
+    ),
+    (
+        "--target 127.0.0.1:9 --pidfile /dev/zero --signal TERM",
+        "--pidfile /dev/zero is larger than 65536 bytes; give a smaller file",
+    ),
+    (
+        "--target 127.0.0.1:9 -X CONNECT",
+        "--method: CONNECT asks a proxy for a tunnel, which is no response; give another",
+    ),
+    (
         "--target 127.0.0.1:9 --rate 0",
-        "--rate: `0` is no rate; give connections per second above 0, as in 250",
+        "--rate: `0` is no rate; give connections per second, from 0.00001 to 1000000",
     ),
     (
         "--target 127.0.0.1:9 --rate 5 -c 3",
@@ -111,7 +123,7 @@ const SLIPS: &[(&str, &str)] = &[
     ),
     (
         "--target 127.0.0.1:9 --pid 0 --signal TERM",
-        "0 is no process of a server's; give the pid of its main process",
+        "--pid: `0` is no process of a server's; give the pid of its main process",
     ),
     (
         "--target 127.0.0.1:9 --pid 999999999 --signal TERM",
@@ -240,6 +252,23 @@ fn pid_files_that_hold_no_pid_are_named() {
         let typed = format!("--target 127.0.0.1:9 --signal TERM --pidfile {path}");
         assert_eq!(stderr(&run_probe(&typed)), format!("probe: {said}\n"));
     }
+}
+
+#[test]
+fn one_file_under_two_names_is_one_output_too_many() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().display();
+    let typed = format!(
+        "--target 127.0.0.1:9 --csv {path}/x --json {path}/../{}/x",
+        folder.path().file_name().unwrap().to_string_lossy()
+    );
+    let output = run_probe(&typed);
+    assert_eq!(output.status.code(), Some(2));
+    let said = stderr(&output);
+    assert!(
+        said.starts_with("probe: two outputs would write the same file"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -26,7 +26,7 @@ Examples:
   probe -n 100 --out run1 -- puma -C config/puma.rb
 
 Exit status: 0 measured; 1 a gate failed; 2 wrong usage, or it could not measure; 130 and 143 on
-SIGINT and SIGTERM, with everything seen so far written out.",
+SIGINT and SIGTERM, with everything seen so far written out (a second one stops at once).",
     disable_help_flag = true,
     disable_version_flag = true
 )]
@@ -49,11 +49,11 @@ pub(crate) struct RunArgs {
     pub(crate) ipv6: bool,
 
     /// Connections to make [default: 50]
-    #[arg(short = 'n', long, value_name = "N", value_parser = values::positive, help_heading = "Connections")]
+    #[arg(short = 'n', long, value_name = "N", value_parser = values::positive, allow_negative_numbers = true, help_heading = "Connections")]
     pub(crate) count: Option<u64>,
 
     /// Open so many per second, evenly spaced [default: 250 when anything is triggered, else all at once]
-    #[arg(long, value_name = "R", value_parser = values::rate, conflicts_with = "concurrency", help_heading = "Connections")]
+    #[arg(long, value_name = "R", value_parser = values::rate, allow_negative_numbers = true, conflicts_with = "concurrency", help_heading = "Connections")]
     pub(crate) rate: Option<f64>,
 
     /// With --rate: for so long, instead of --count
@@ -72,7 +72,9 @@ pub(crate) struct RunArgs {
     #[arg(
         long,
         value_name = "N",
-        default_value_t = 0,
+        value_parser = values::whole,
+        allow_negative_numbers = true,
+        default_value = "0",
         help_heading = "Connections"
     )]
     pub(crate) idle: u64,
@@ -135,6 +137,8 @@ pub(crate) struct RunArgs {
     #[arg(
         long,
         value_name = "PID",
+        value_parser = values::pid,
+        allow_negative_numbers = true,
         conflicts_with = "pidfile",
         help_heading = "Trigger"
     )]
@@ -189,6 +193,8 @@ pub(crate) struct RunArgs {
     #[arg(
         long,
         value_name = "N",
+        value_parser = values::whole,
+        allow_negative_numbers = true,
         conflicts_with = "fail_on_loss",
         help_heading = "Output"
     )]

@@ -37,12 +37,32 @@ pub(super) fn positive(text: &str) -> Result<u64, String> {
     }
 }
 
-/// A rate above zero, per second.
+/// A count that may be zero.
+pub(super) fn whole(text: &str) -> Result<u64, String> {
+    text.parse()
+        .map_err(|_| format!("`{text}` is no whole number; give 0 or more"))
+}
+
+/// A process id.
+pub(super) fn pid(text: &str) -> Result<i32, String> {
+    match text.parse::<i32>() {
+        Ok(pid) if pid > 1 => Ok(pid),
+        Ok(_) | Err(_) => Err(format!(
+            "`{text}` is no process of a server's; give the pid of its main process"
+        )),
+    }
+}
+
+/// Rates below leave a day between connections; rates above are one a microsecond.
+const SLOWEST: f64 = 0.00001;
+const FASTEST: f64 = 1_000_000.0;
+
+/// A rate, per second.
 pub(super) fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(rate) if rate.is_finite() && rate > 0.0 => Ok(rate),
+        Ok(rate) if (SLOWEST..=FASTEST).contains(&rate) => Ok(rate),
         Ok(_) | Err(_) => Err(format!(
-            "`{text}` is no rate; give connections per second above 0, as in 250"
+            "`{text}` is no rate; give connections per second, from {SLOWEST} to {FASTEST}"
         )),
     }
 }
@@ -156,6 +176,11 @@ pub(super) fn path(text: &str) -> Result<String, String> {
 
 /// A request's method (RFC 9110 9.1).
 pub(super) fn method(text: &str) -> Result<String, String> {
+    if text == "CONNECT" {
+        return Err(
+            "CONNECT asks a proxy for a tunnel, which is no response; give another".to_owned(),
+        );
+    }
     let token = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphabetic() || b == b'-');
     if token {
         Ok(text.to_owned())

@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM to the probe: the first ends the run with what was seen, the second at once.
+//! Signals that ask the probe to end: the first ends the run with what was seen, the second at once.
 
 use std::io;
 use std::sync::Arc;
@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread;
 
 use nix::unistd::Pid;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use procfs::process::Process as Proc;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::sys::process::exit_now;
@@ -22,7 +23,12 @@ pub(super) struct Interrupt {
 impl Interrupt {
     /// Catches the signals from now on.
     pub(super) fn catch() -> io::Result<Interrupt> {
-        let mut signals = Signals::new([SIGINT, SIGTERM])?;
+        let mut caught = vec![SIGINT, SIGTERM, SIGQUIT];
+        // Under nohup a terminal that goes away is no reason to end.
+        if !is_ignored(SIGHUP) {
+            caught.push(SIGHUP);
+        }
+        let mut signals = Signals::new(caught)?;
         let interrupt = Interrupt {
             signal: Arc::new(AtomicI32::new(0)),
             child: Arc::new(AtomicI32::new(0)),
@@ -54,9 +60,17 @@ impl Interrupt {
         self.signal.load(Ordering::SeqCst) != 0
     }
 
-    /// The exit code it asks for: 130 or 143.
+    /// The exit code it asks for: 130 on SIGINT, 143 on SIGTERM.
     pub(super) fn exit_code(&self) -> Option<u8> {
         let signal = self.signal.load(Ordering::SeqCst);
         (signal != 0).then(|| u8::try_from(128 + signal).unwrap_or(u8::MAX))
     }
+}
+
+/// Whether we were started with a signal ignored.
+fn is_ignored(signal: i32) -> bool {
+    let ignored = Proc::myself()
+        .and_then(|me| me.status())
+        .map_or(0, |status| status.sigign);
+    ignored & (1 << (signal - 1)) != 0
 }

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 
 use self::measure::{Parts, Run};
 use self::report::Report;
@@ -18,13 +18,13 @@ use super::say;
 use crate::cli::RunArgs;
 use crate::connect::socket::Engine;
 use crate::observe::packet::PacketTap;
-use crate::observe::route::route_to;
+use crate::observe::route::{Route, route_to};
 use crate::plan::{Plan, ServerCommand, Target, WireWish};
 use crate::record::Join;
 use crate::sys::{capability, reason};
 use crate::target::child::{Server, Stop};
 use crate::target::process::Process;
-use crate::target::trigger::Triggers;
+use crate::target::trigger::{Shells, Triggers};
 use crate::target::watch::ExitWatch;
 use crate::time::Clock;
 
@@ -37,24 +37,37 @@ pub(super) fn run(args: RunArgs, words: &[OsString]) -> Result<ExitCode> {
     notes.tell_all(&mut plan.notes);
     let mut opened = outputs::open(&plan.outputs, plan.command.is_some())?;
     let log = opened.log.take();
-    let started = start_server(&plan, log, clock, &interrupt, &mut notes);
+    if plan.wire == WireWish::Required {
+        PacketTap::may_open().map_err(|error| anyhow!("{}", wire_refused(&error, plan.wire)))?;
+    }
+    let shells = Shells::default();
+    let started = start_server(&plan, log, shells.clone(), clock, &interrupt, &mut notes);
     let (mut server, target) = match (started, interrupt.exit_code()) {
         (Ok(started), _) => started,
-        (Err(_), Some(code)) => return Ok(ExitCode::from(code)),
-        (Err(error), None) => return Err(error),
+        (Err(error), code) => {
+            // Nothing was measured: a folder with empty files would only be in the way.
+            opened.discard();
+            return match code {
+                Some(code) => {
+                    notes.tell("interrupted before the first connection".to_owned());
+                    Ok(ExitCode::from(code))
+                }
+                None => Err(error),
+            };
+        }
     };
     let setup = Setup {
         run_id: run_id(clock),
         target,
         clock,
+        shells,
         writers: std::mem::take(&mut opened.writers),
     };
     let (run_id, target) = (setup.run_id.clone(), setup.target.clone());
     let mut run = setup.prepare(&mut plan, server.as_ref(), &mut notes)?;
     let measured = run.measure(&interrupt, !plan.outputs.quiet);
     let ended = run.end(server.as_mut(), &interrupt);
-    measured?;
-    Report {
+    let code = Report {
         run_id: &run_id,
         words,
         target: &target,
@@ -64,7 +77,8 @@ pub(super) fn run(args: RunArgs, words: &[OsString]) -> Result<ExitCode> {
         server: server.as_ref(),
         ended: &ended,
     }
-    .write(opened, notes)
+    .write(opened, notes);
+    measured.map(|()| code)
 }
 
 /// Things the user should know: said on stderr as they come up, and listed again in run.json.
@@ -107,6 +121,7 @@ struct StartedServer {
 fn start_server(
     plan: &Plan,
     log: Option<outputs::LogFile>,
+    shells: Shells,
     clock: Clock,
     interrupt: &Interrupt,
     notes: &mut Notes,
@@ -118,7 +133,10 @@ fn start_server(
             .context("nothing to connect to; give --target")?;
         return Ok((None, target));
     };
-    let mut server = Server::start(&command.words, log, clock)?;
+    if let Some(target) = &plan.target {
+        Server::check_free(target.address)?;
+    }
+    let mut server = Server::start(&command.words, log, shells, clock)?;
     interrupt.take_along(server.pid());
     let wanted = plan.target.as_ref().map(|target| target.address);
     let came = || interrupt.came();
@@ -144,6 +162,7 @@ struct Setup {
     run_id: String,
     target: Target,
     clock: Clock,
+    shells: Shells,
     writers: outputs::Writers,
 }
 
@@ -158,8 +177,10 @@ impl Setup {
         let clock = self.clock;
         let template = plan.request.template(&self.target.name, &self.run_id);
         let (content, protocol) = (plan.request.content(), plan.request.protocol());
+        let route = route_to(self.target.address);
+        let this_host = route.as_ref().is_ok_and(|route| route.local);
         let load = plan.load.clone();
-        let job = load.fit(&self.target, template, content, &mut plan.notes)?;
+        let job = load.fit(&self.target, this_host, template, content, &mut plan.notes)?;
         notes.tell_all(&mut plan.notes);
         let engine = Engine::new(job, clock).context("cannot make an epoll instance")?;
         let master = match server {
@@ -173,17 +194,12 @@ impl Setup {
                 .watch_tree(master.pid())
                 .context("cannot watch the server's processes")?;
         }
-        let (tap, wire_missing) = match open_tap(&self.target, plan.wire) {
+        let (tap, wire_missing) = match open_tap(&self.target, route, plan.wire) {
             Ok(tap) => (Some(tap), None),
+            Err(missing) if plan.wire == WireWish::Required => bail!("{missing}"),
             Err(missing) => {
-                match plan.wire {
-                    WireWish::Required => {
-                        bail!("{missing}; or leave wire out of --observe")
-                    }
-                    WireWish::IfAllowed => {
-                        notes.tell(format!("{missing}; going on from the sockets alone"));
-                    }
-                    WireWish::Off => {}
+                if plan.wire == WireWish::IfAllowed {
+                    notes.tell(format!("{missing}; going on from the sockets alone"));
                 }
                 (None, Some(missing))
             }
@@ -206,7 +222,13 @@ impl Setup {
             }
             None => None,
         };
-        let triggers = Triggers::new(plan.triggers.clone(), master, plan.signal_tree, clock);
+        let triggers = Triggers::new(
+            plan.triggers.clone(),
+            master,
+            plan.signal_tree,
+            self.shells,
+            clock,
+        );
         let count = plan.load.count;
         Ok(Run::new(Parts {
             clock,
@@ -222,28 +244,32 @@ impl Setup {
 }
 
 /// Opens the packet ring, or says why there is none.
-fn open_tap(target: &Target, wish: WireWish) -> std::result::Result<PacketTap, String> {
+fn open_tap(
+    target: &Target,
+    route: io::Result<Route>,
+    wish: WireWish,
+) -> std::result::Result<PacketTap, String> {
     if wish == WireWish::Off {
         return Err("not asked for".to_owned());
     }
-    let route = route_to(target.address).map_err(|error| {
-        format!(
-            "no packets are seen: no route to the target ({})",
-            reason(&error)
-        )
-    })?;
-    PacketTap::open(target.address, route).map_err(|error| match error.kind() {
+    let refused = |error: &io::Error| wire_refused(error, wish);
+    let route = route.map_err(|error| refused(&error))?;
+    PacketTap::open(target.address, route).map_err(|error| refused(&error))
+}
+
+/// Why no packets can be seen, and what to do about it.
+fn wire_refused(error: &io::Error, wish: WireWish) -> String {
+    let why = match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            format!(
-                "no packets are seen: that needs {}",
-                capability::how_to_get_net_raw()
-            )
+            format!("that needs {}", capability::how_to_get_net_raw())
         }
-        _ => format!(
-            "no packets are seen: the packet ring cannot be opened ({})",
-            reason(&error)
-        ),
-    })
+        _ => reason(error),
+    };
+    let otherwise = match wish {
+        WireWish::Required => "; or leave wire out of --observe",
+        WireWish::IfAllowed | WireWish::Off => "",
+    };
+    format!("no packets are seen: {why}{otherwise}")
 }
 
 /// A name for the run that sorts by time and differs between runs at one moment.

@@ -1,8 +1,9 @@
 //! The files of a run, opened before the first SYN.
 #![expect(clippy::disallowed_types, reason = "output files are opened here")]
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -44,6 +45,18 @@ pub(super) struct OpenOutputs {
     pub(super) log: Option<LogFile>,
     /// Whether stdout is taken by records.
     pub(super) stdout_taken: bool,
+    /// Files of our own making in --out's folder.
+    made: Vec<PathBuf>,
+}
+
+impl OpenOutputs {
+    /// Takes the files of --out's folder away again: nothing was measured.
+    pub(super) fn discard(self) {
+        for path in &self.made {
+            // It may have been moved meanwhile; then it is in nobody's way.
+            let _ = fs::remove_file(path);
+        }
+    }
 }
 
 /// An output could not be written.
@@ -62,7 +75,9 @@ pub(super) fn open(outputs: &Outputs, server_log: bool) -> Result<OpenOutputs> {
         run: None,
         log: None,
         stdout_taken: outputs.format != Format::Table,
+        made: Vec::new(),
     };
+    distinct(outputs)?;
     let writers = &mut opened.writers;
     let csv = |sink| CsvReport::new(sink).context("cannot write the header");
     let events = |sink| EventsReport::new(sink).context("cannot write the header");
@@ -91,6 +106,14 @@ pub(super) fn open(outputs: &Outputs, server_log: bool) -> Result<OpenOutputs> {
             Some(&folder.join("connections.ndjson")),
             json,
         )?;
+        let names = [
+            "connections.csv",
+            "events.csv",
+            "connections.ndjson",
+            "run.json",
+            "server.log",
+        ];
+        opened.made = names.iter().map(|name| folder.join(name)).collect();
         let run = folder.join("run.json");
         opened.run = Some((run.clone(), create(&run)?));
         if server_log {
@@ -113,10 +136,47 @@ fn add<T>(
     } else {
         Box::new(create(path)?)
     };
-    let name = path.display().to_string();
+    let name = if path == Path::new("-") {
+        "stdout".to_owned()
+    } else {
+        path.display().to_string()
+    };
     let to = make(BufWriter::with_capacity(64 * 1024, out))
         .with_context(|| format!("cannot write {name}"))?;
     list.push(Named { name, to });
+    Ok(())
+}
+
+/// Refuses two outputs that are one file under two names.
+fn distinct(outputs: &Outputs) -> Result<()> {
+    let stdout = Some(PathBuf::from("-")).filter(|_| outputs.format != Format::Table);
+    let mut seen: Vec<(u64, u64)> = Vec::new();
+    for path in [&outputs.csv, &outputs.events, &outputs.json, &stdout]
+        .into_iter()
+        .flatten()
+    {
+        let real = if path == Path::new("-") {
+            Path::new("/proc/self/fd/1")
+        } else {
+            path
+        };
+        // Created, not emptied: what it is must be known first.
+        let opened = OpenOptions::new().append(true).create(true).open(real);
+        let Ok(meta) = opened.and_then(|file| file.metadata()) else {
+            continue;
+        };
+        let identity = (meta.dev(), meta.ino());
+        if seen.contains(&identity) {
+            bail!(
+                "two outputs would write the same file {}; give each its own",
+                path.display()
+            );
+        }
+        // Any number of outputs may be thrown away.
+        if path != Path::new("/dev/null") {
+            seen.push(identity);
+        }
+    }
     Ok(())
 }
 
@@ -151,6 +211,11 @@ fn make_folder(folder: &Path) -> Result<()> {
 }
 
 impl Writers {
+    /// Whether there is nothing to write to.
+    pub(super) fn is_empty(&self) -> bool {
+        self.csv.is_empty() && self.json.is_empty() && self.events.is_empty()
+    }
+
     /// Whether anybody wants to know each step.
     pub(super) fn wants_steps(&self) -> bool {
         !self.events.is_empty()

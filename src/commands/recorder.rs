@@ -1,26 +1,25 @@
-//! A thread of its own that joins what sockets and wire say, and writes each record as soon as it is
-//! complete: disks and formats never hold the schedule up.
+//! A thread of its own that joins what sockets and wire say, counts each record as it is complete,
+//! and hands it to the [`writer`](super::writer).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::outputs::{WriteFailed, Writers};
+use super::writer::{Job, Writer};
 use crate::observe::packet::Batch;
 use crate::outcome::Attempt;
-use crate::record::{Join, Record};
-use crate::report::Context;
+use crate::record::Join;
 use crate::report::events::ControlEvent;
 use crate::summary::Summary;
 use crate::time::{Clock, Stamp};
 use crate::wire::Packet;
 
-/// Messages under way at most; a sender that is ahead by more waits.
+/// Messages under way at most; a sender that is ahead by more waits. Nothing but computing holds
+/// the recorder up.
 const QUEUE: usize = 256;
-/// How often rows are handed to the kernel.
-const FLUSH: Duration = Duration::from_millis(100);
 /// How long the wire is waited for at the end. It reports every few milliseconds even when silent.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -30,12 +29,6 @@ pub(super) enum Message {
     Wire(Batch),
     /// Attempts that ended.
     Ended(Vec<Attempt>),
-    /// The first trigger is being pulled: the instant before.
-    Signal(Stamp),
-    /// The server's main process exited.
-    TargetDead(Stamp),
-    /// Something done to the server or seen of it.
-    Control(ControlEvent),
     /// No attempt will follow.
     Done,
 }
@@ -51,13 +44,13 @@ pub(super) struct Recorded {
 /// The running recorder.
 pub(super) struct Recorder {
     sender: SyncSender<Message>,
+    writer: Writer,
     failed: Arc<AtomicBool>,
-    thread: JoinHandle<Recorded>,
+    thread: JoinHandle<Summary>,
 }
 
 impl Recorder {
-    /// Starts recording. With `await_signal` rows are held until the first trigger is pulled, because
-    /// each says how it lies to that moment.
+    /// Starts recording. With `await_signal` rows are held until the first trigger is pulled.
     pub(super) fn start(
         join: Join,
         writers: Writers,
@@ -66,21 +59,12 @@ impl Recorder {
         clock: Clock,
     ) -> std::io::Result<Recorder> {
         let (sender, receiver) = sync_channel(QUEUE);
-        let failed = Arc::new(AtomicBool::new(false));
+        let writer = Writer::start(writers, run_id, await_signal, clock)?;
         let work = Work {
             join,
-            writers,
-            context: Context {
-                run_id,
-                ..Context::default()
-            },
-            held: await_signal.then(Vec::new),
-            controls: Vec::new(),
+            writer: writer.sender(),
             summary: Summary::default(),
-            failed: Vec::new(),
-            failed_flag: Arc::clone(&failed),
             clock,
-            flushed: clock.now(),
             done: None,
         };
         let thread = thread::Builder::new()
@@ -88,7 +72,8 @@ impl Recorder {
             .spawn(move || work.run(&receiver))?;
         Ok(Recorder {
             sender,
-            failed,
+            failed: writer.failed(),
+            writer,
             thread,
         })
     }
@@ -98,13 +83,32 @@ impl Recorder {
         self.sender.clone()
     }
 
-    /// Tells it something.
-    pub(super) fn tell(&self, message: Message) {
-        // It only stops listening when it has panicked, which stop() then shows.
+    /// Takes attempts that ended.
+    pub(super) fn ended(&self, attempts: Vec<Attempt>) {
+        self.tell(Message::Ended(attempts));
+    }
+
+    /// The first trigger is being pulled: the instant before.
+    pub(super) fn signal(&self, at: Stamp) {
+        self.writer.tell(Job::Signal(at));
+    }
+
+    /// The server's main process exited.
+    pub(super) fn target_dead(&self, at: Stamp) {
+        self.writer.tell(Job::TargetDead(at));
+    }
+
+    /// Something was done to the server, or seen of it.
+    pub(super) fn control(&self, event: ControlEvent) {
+        self.writer.tell(Job::Control(event));
+    }
+
+    fn tell(&self, message: Message) {
+        // It only stops listening when it has panicked, which finish() then shows.
         let _ = self.sender.send(message);
     }
 
-    /// Whether an output could not be written, and the run had better end.
+    /// Whether no output is left to write to, and the run had better end.
     pub(super) fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed)
     }
@@ -113,49 +117,38 @@ impl Recorder {
     pub(super) fn finish(self) -> Recorded {
         self.tell(Message::Done);
         drop(self.sender);
-        match self.thread.join() {
-            Ok(recorded) => recorded,
+        let summary = match self.thread.join() {
+            Ok(summary) => summary,
             Err(panic) => std::panic::resume_unwind(panic),
-        }
+        };
+        let failed = self.writer.finish();
+        Recorded { summary, failed }
     }
 }
 
 struct Work {
     join: Join,
-    writers: Writers,
-    context: Context,
-    /// Records that wait for the first trigger.
-    held: Option<Vec<Record>>,
-    /// Events of the run, written at the end.
-    controls: Vec<ControlEvent>,
+    writer: std::sync::mpsc::Sender<Job>,
     summary: Summary,
-    failed: Vec<WriteFailed>,
-    failed_flag: Arc<AtomicBool>,
     clock: Clock,
-    flushed: Stamp,
     done: Option<Stamp>,
 }
 
 impl Work {
-    fn run(mut self, receiver: &Receiver<Message>) -> Recorded {
-        loop {
-            match receiver.recv_timeout(FLUSH) {
-                Ok(message) => self.take(message),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
-            self.write_complete();
-            let now = self.clock.now();
-            if now >= self.flushed + FLUSH {
-                self.flush();
-                self.flushed = now;
-            }
-            let given_up = self.done.is_some_and(|done| now > done + PATIENCE);
+    fn run(mut self, messages: &Receiver<Message>) -> Summary {
+        while let Ok(message) = messages.recv() {
+            self.take(message);
+            self.hand_on();
+            let given_up = self
+                .done
+                .is_some_and(|done| self.clock.now() > done + PATIENCE);
             if self.done.is_some() && (self.join.waiting() == 0 || given_up) {
                 break;
             }
         }
-        self.finish()
+        self.join.finish();
+        self.hand_on();
+        self.summary
     }
 
     fn take(&mut self, message: Message) {
@@ -175,64 +168,20 @@ impl Work {
                     self.join.attempt(attempt);
                 }
             }
-            Message::Signal(at) => {
-                self.context.signal.get_or_insert(at);
-                self.release();
-            }
-            Message::TargetDead(at) => {
-                self.context.target_dead.get_or_insert(at);
-            }
-            Message::Control(event) => self.controls.push(event),
             Message::Done => self.done = Some(self.clock.now()),
         }
     }
 
-    fn write_complete(&mut self) {
+    /// Hands on what is complete.
+    fn hand_on(&mut self) {
+        let mut records = Vec::new();
         while let Some(record) = self.join.next_record() {
             self.summary.add(&record);
-            match &mut self.held {
-                Some(held) => held.push(record),
-                None => self.write(&record),
-            }
+            records.push(record);
         }
-    }
-
-    /// Writes what was held: the first trigger was pulled, or none will be.
-    fn release(&mut self) {
-        for record in self.held.take().unwrap_or_default() {
-            self.write(&record);
-        }
-    }
-
-    fn write(&mut self, record: &Record) {
-        let failed = self.writers.write(record, &self.context);
-        self.fail(failed);
-    }
-
-    fn flush(&mut self) {
-        let failed = self.writers.flush();
-        self.fail(failed);
-    }
-
-    fn fail(&mut self, failed: Vec<WriteFailed>) {
-        if !failed.is_empty() {
-            self.failed_flag.store(true, Ordering::Relaxed);
-            self.failed.extend(failed);
-        }
-    }
-
-    fn finish(mut self) -> Recorded {
-        self.join.finish();
-        self.write_complete();
-        self.release();
-        for event in std::mem::take(&mut self.controls) {
-            let failed = self.writers.write_control(&event, &self.context);
-            self.fail(failed);
-        }
-        self.flush();
-        Recorded {
-            summary: self.summary,
-            failed: self.failed,
+        if !records.is_empty() {
+            // The writer only stops listening when it has panicked, which its end then shows.
+            let _ = self.writer.send(Job::Records(records));
         }
     }
 }

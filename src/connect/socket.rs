@@ -70,7 +70,9 @@ pub(crate) struct Engine {
     idle_deadlines: VecDeque<(Stamp, Token)>,
     /// When complete connections are closed at the latest.
     graces: VecDeque<(Stamp, Token)>,
-    /// Idle connections that wait for the trigger.
+    /// Steady connections that are open.
+    steady_open: u64,
+    /// Idle connections that wait for the trigger; some may have ended.
     waiting: Vec<Token>,
     /// Every idle connection was opened, and answered or given up on.
     settled: bool,
@@ -111,6 +113,7 @@ impl Engine {
             deadlines: VecDeque::new(),
             idle_deadlines: VecDeque::new(),
             graces: VecDeque::new(),
+            steady_open: 0,
             waiting: Vec::new(),
             settled: job.idle == 0,
             io: Io::new(job.request.clone(), job.content),
@@ -208,8 +211,7 @@ impl Engine {
         } else if self.idle_started < self.job.idle {
             Some((Cohort::Idle, Due::Now))
         } else if self.settled && self.schedule.started() < self.steady_count().min(steady_limit) {
-            let open = self.open() - self.waiting.len() as u64;
-            Some((Cohort::Steady, self.schedule.next(now, open)))
+            Some((Cohort::Steady, self.schedule.next(now, self.steady_open)))
         } else {
             None
         }
@@ -247,8 +249,9 @@ impl Engine {
         match opened.and_then(|conn| self.register(conn)) {
             Ok(token) => {
                 self.deadlines.push_back((at + self.job.timeout, token));
-                if cohort == Cohort::Idle {
-                    self.waiting.push(token);
+                match cohort {
+                    Cohort::Idle => self.waiting.push(token),
+                    Cohort::Steady => self.steady_open += 1,
                 }
             }
             Err(failed) => self.ended.push(*failed.attempt),
@@ -328,12 +331,15 @@ impl Engine {
             Some((_, Due::At(at))) => Some(at),
             Some((_, Due::AfterAnother)) | None => None,
         };
+        // The trigger that holds the others back is to be pulled at once.
+        let held = (self.settled && self.schedule.started() >= steady_limit).then_some(now);
         let idle = self
             .triggered
             .filter(|_| !self.waiting.is_empty())
             .map(|at| at + self.job.idle_delay);
         [
             wake,
+            held,
             opening,
             idle,
             self.deadlines.front().map(|d| d.0),
@@ -413,7 +419,9 @@ impl Engine {
         if let Some(conn) = slot.conn.take() {
             slot.generation = slot.generation.wrapping_add(1);
             self.free.push(token.slot);
-            self.ended.push(conn.close(end, at));
+            let attempt = conn.close(end, at);
+            self.steady_open -= u64::from(attempt.cohort == Cohort::Steady);
+            self.ended.push(attempt);
         }
     }
 

@@ -128,7 +128,7 @@ pub(crate) fn play(script: &str) -> Flow {
 
 /// What a flow amounts to on a live wire without a deadline.
 pub(crate) fn live(flow: &Flow) -> Outcome {
-    decision(flow, Watch::Live { deadline: None }).outcome
+    decision(flow, live_until(None)).outcome
 }
 
 /// What a flow amounts to.
@@ -142,4 +142,12 @@ pub(crate) fn direction(segment: &Segment) -> Direction {
     segment
         .direction(&ends())
         .expect("between the script's ends")
+}
+
+/// Our own connection, given up at `deadline`.
+pub(crate) fn live_until(deadline: Option<Stamp>) -> Watch {
+    Watch::Live {
+        deadline,
+        abandoned: None,
+    }
 }

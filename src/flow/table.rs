@@ -59,21 +59,15 @@ impl FlowTable {
         Some(flow)
     }
 
-    /// The flow of `client` whose first segment lies nearest to `opened`, within `from..=to`.
-    pub fn find(&self, client: SocketAddr, opened: Stamp, from: Stamp, to: Stamp) -> Option<&Flow> {
-        self.position(client, opened, from, to)
+    /// The first flow of `client` that began within `from..=to`, with a SYN if there is one.
+    pub fn find(&self, client: SocketAddr, from: Stamp, to: Stamp) -> Option<&Flow> {
+        self.position(client, from, to)
             .and_then(|i| self.flows.get(&client)?.get(i))
     }
 
     /// Like [`FlowTable::find`], and takes it out.
-    pub fn take(
-        &mut self,
-        client: SocketAddr,
-        opened: Stamp,
-        from: Stamp,
-        to: Stamp,
-    ) -> Option<Flow> {
-        let i = self.position(client, opened, from, to)?;
+    pub fn take(&mut self, client: SocketAddr, from: Stamp, to: Stamp) -> Option<Flow> {
+        let i = self.position(client, from, to)?;
         let flows = self.flows.get_mut(&client)?;
         let flow = flows.remove(i);
         if flows.is_empty() {
@@ -82,11 +76,12 @@ impl FlowTable {
         Some(flow)
     }
 
-    fn position(&self, client: SocketAddr, opened: Stamp, from: Stamp, to: Stamp) -> Option<usize> {
+    fn position(&self, client: SocketAddr, from: Stamp, to: Stamp) -> Option<usize> {
         let flows = self.flows.get(&client)?;
+        // What has no SYN may be a straggler of the port's last connection.
         (0..flows.len())
             .filter(|&i| (from..=to).contains(&flows[i].began()))
-            .min_by_key(|&i| flows[i].began().since(opened).abs())
+            .min_by_key(|&i| (flows[i].flaws().began_inside, flows[i].began()))
     }
 
     /// Drops flows that nobody asks for: those that are over, or were begun before us, and are silent

@@ -69,7 +69,7 @@ fn a_4_tuple_used_again_is_a_new_flow() {
     let take = |table: &mut FlowTable, at| {
         let at = Stamp(at);
         table
-            .take(client, at, Stamp(at.0 - 500), Stamp(at.0 + 500))
+            .take(client, Stamp(at.0 - 500), Stamp(at.0 + 500))
             .unwrap()
             .sequence()
             .to_string()

@@ -68,6 +68,11 @@ pub(crate) struct PacketVantage {
 }
 
 impl PacketTap {
+    /// Whether this user may open one at all.
+    pub(crate) fn may_open() -> io::Result<()> {
+        Ring::may_open()
+    }
+
     /// Opens the ring; when this returns every packet to or from `target` is seen. Needs
     /// CAP_NET_RAW.
     pub(crate) fn open(target: SocketAddr, route: Route) -> io::Result<PacketTap> {

@@ -203,7 +203,8 @@ pub fn facts(attempt: &Attempt) -> Facts {
     match attempt.end {
         SocketEnd::Eof => facts.server_fin = at,
         SocketEnd::Deadline => facts.deadline = at,
-        SocketEnd::Enough | SocketEnd::Interrupted => {}
+        SocketEnd::Interrupted => facts.abandoned = at,
+        SocketEnd::Enough => {}
         SocketEnd::Failed(Failure { call, errno }) => match (call, errno) {
             (Call::Socket, _) => facts.local_error = at,
             (Call::Connect, Errno::Refused) => facts.refusal = at,

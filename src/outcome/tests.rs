@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::flow::Protocol;
 use crate::flow::script::{
-    TICK, decision, direction, flow_of, flow_with, live, play, segments, segments_from,
+    TICK, decision, direction, flow_of, flow_with, live, live_until, play, segments, segments_from,
 };
 use crate::wire::{Direction, Flags, Segment};
 
@@ -14,7 +14,7 @@ use crate::wire::{Direction, Flags, Segment};
 fn at_deadline(script: &str) -> Outcome {
     let flow = play(script);
     let deadline = Some(Stamp(flow.last().0 + 1));
-    decision(&flow, Watch::Live { deadline }).outcome
+    decision(&flow, live_until(deadline)).outcome
 }
 
 fn in_capture(script: &str) -> Outcome {
@@ -103,15 +103,22 @@ fn silence_after_the_request_is_hung() {
 fn what_comes_after_the_deadline_changes_nothing() {
     let flow = play(">S <S. >. >P.[get] <. >F. <. <R.");
     let deadline = Some(Stamp(5 * TICK - 1));
-    assert_eq!(
-        decision(&flow, Watch::Live { deadline }).outcome,
-        Outcome::Hung
-    );
+    assert_eq!(decision(&flow, live_until(deadline)).outcome, Outcome::Hung);
     let after = Some(Stamp(7 * TICK + 1));
     assert_eq!(
-        decision(&flow, Watch::Live { deadline: after }).outcome,
+        decision(&flow, live_until(after)).outcome,
         Outcome::ResetEmpty
     );
+}
+
+#[test]
+fn what_our_own_interrupt_brings_about_is_nobodys_loss() {
+    let flow = play(">S <S. >. >P.[get] <. >F. <F. >.");
+    let abandoned = Watch::Live {
+        deadline: None,
+        abandoned: Some(Stamp(5 * TICK - 1)),
+    };
+    assert_eq!(decision(&flow, abandoned).outcome, Outcome::Unfinished);
 }
 
 #[test]

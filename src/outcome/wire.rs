@@ -11,6 +11,8 @@ pub enum Watch {
     Live {
         /// When the probe gave the connection up.
         deadline: Option<Stamp>,
+        /// When the run was interrupted under it.
+        abandoned: Option<Stamp>,
     },
     /// Somebody's connection in a capture: a client that ends first has given up, for all we know.
     Capture,
@@ -21,9 +23,12 @@ pub fn facts(flow: &Flow, watch: Watch) -> Facts {
     let times = flow.times();
     let exchange = flow.exchanges().times();
     let flaws = flow.flaws();
-    let (deadline, client_gone) = match watch {
-        Watch::Live { deadline } => (deadline, None),
-        Watch::Capture => (None, given_up(flow)),
+    let (deadline, abandoned, client_gone) = match watch {
+        Watch::Live {
+            deadline,
+            abandoned,
+        } => (deadline, abandoned, None),
+        Watch::Capture => (None, None, given_up(flow)),
     };
     Facts {
         syn_ack: times.syn_ack,
@@ -36,6 +41,7 @@ pub fn facts(flow: &Flow, watch: Watch) -> Facts {
         refusal: times.icmp.filter(|_| times.icmp_refusal),
         unreachable: times.icmp.filter(|_| !times.icmp_refusal),
         deadline,
+        abandoned,
         client_gone,
         local_error: None,
         blind: flow.exchanges().is_blind(),

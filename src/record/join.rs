@@ -12,8 +12,8 @@ use crate::outcome::{Attempt, Outcome, SocketEnd, Watch, decide, socket_facts, w
 use crate::time::Stamp;
 use crate::wire::{IcmpError, Segment};
 
-/// How long after a flow's last segment another may still be on its way: a RST that crossed data,
-/// the reply to a late request.
+/// How long after a flow's last segment another may still be on its way, at least: a RST that crossed
+/// data, the reply to a late request.
 const SETTLE: Duration = Duration::from_millis(10);
 /// How long a flow that its server leaves open is watched after our socket was closed.
 const LINGER: Duration = Duration::from_millis(300);
@@ -117,12 +117,8 @@ impl Join {
         }
         let attempt = self.ended.pop_front()?;
         let mut flow = self.flows.as_mut().and_then(|flows| {
-            flows.take(
-                attempt.local?,
-                attempt.opened,
-                attempt.opened - TOLERANCE,
-                attempt.called + TOLERANCE,
-            )
+            let (from, to) = span(&attempt);
+            flows.take(attempt.local?, from, to)
         });
         let seen = flow.as_mut().map(Flow::take_kept).unwrap_or_default();
         let mut record = record(&attempt, flow.as_ref(), self.flows.is_some());
@@ -139,28 +135,48 @@ impl Join {
         if self.watermark >= attempt.ended + LINGER {
             return true;
         }
-        flows
-            .find(
-                local,
-                attempt.opened,
-                attempt.opened - TOLERANCE,
-                attempt.called + TOLERANCE,
-            )
-            .is_some_and(|flow| {
-                flow.is_over() && self.watermark >= flow.last().max(attempt.ended) + SETTLE
-            })
+        let (from, to) = span(attempt);
+        flows.find(local, from, to).is_some_and(|flow| {
+            flow.is_over() && self.watermark >= flow.last().max(attempt.ended) + settle(flow)
+        })
     }
+}
+
+/// When the flow of an attempt may have begun. Its SYN may leave long after connect(), behind a
+/// neighbour's discovery or a queue; its 4-tuple is ours until the socket is closed.
+fn span(attempt: &Attempt) -> (Stamp, Stamp) {
+    (attempt.opened - TOLERANCE, attempt.ended + TOLERANCE)
+}
+
+/// How long after a flow's last segment another may still come: what was under way, and the reply
+/// to it. A client that resets may be sent more than that.
+fn settle(flow: &Flow) -> Duration {
+    let times = flow.times();
+    if times.client_rst.is_some() && times.server_rst.is_none() {
+        return LINGER;
+    }
+    let round_trip = times
+        .syn_ack
+        .zip(times.syn)
+        .map_or(0, |(ack, syn)| ack.since(syn));
+    let two_trips = Duration::from_nanos(u64::try_from(round_trip).unwrap_or(0) * 2);
+    two_trips.clamp(SETTLE, LINGER)
 }
 
 /// Makes the record of one connection.
 fn record(attempt: &Attempt, flow: Option<&Flow>, watched: bool) -> Record {
     let socket = decide(&socket_facts(attempt));
-    let deadline = (attempt.end == SocketEnd::Deadline).then_some(attempt.ended);
-    let wire = flow.map(|flow| decide(&wire_facts(flow, Watch::Live { deadline })));
-    // What the wire could not see to its end, the socket still can: it decides there. It also does
-    // where the probe itself failed, whatever was sent before.
+    let ended_by = |end| (attempt.end == end).then_some(attempt.ended);
+    let watch = Watch::Live {
+        deadline: ended_by(SocketEnd::Deadline),
+        abandoned: ended_by(SocketEnd::Interrupted),
+    };
+    let wire = flow.map(|flow| decide(&wire_facts(flow, watch)));
+    // The socket wrote, and the wire never showed it.
+    let missed_request = flow.is_some_and(|f| f.request_bytes() == 0) && attempt.written > 0;
+    // What the wire could not see to its end, the socket still can: it decides there.
     let decision = match wire {
-        Some(wire) if wire.outcome != Outcome::Unfinished => wire,
+        Some(wire) if wire.outcome != Outcome::Unfinished && !missed_request => wire,
         Some(_) | None => socket,
     };
     let differs = wire.is_some() && decision.outcome != socket.outcome;
@@ -169,7 +185,7 @@ fn record(attempt: &Attempt, flow: Option<&Flow>, watched: bool) -> Record {
         capture_start: flaws.began_inside,
         capture_end: decision.outcome == Outcome::Unfinished && wire.is_some(),
         // Its packets passed, and the wire never showed one.
-        hole: flaws.hole || (watched && flow.is_none() && attempt.was_answered()),
+        hole: flaws.hole || missed_request || (watched && flow.is_none() && attempt.was_answered()),
         snapped: flaws.snapped,
         vantages_differ: differs,
     };

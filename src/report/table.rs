@@ -109,10 +109,13 @@ fn sequence(counted: &OutcomeSummary) -> [String; 2] {
         1 => "all".to_owned(),
         kinds => format!("{count} of {} ({kinds} kinds)", counted.count),
     };
-    [sequence, share]
+    [shorten(sequence), share]
 }
 
 fn losses(summary: &Summary, signal: Option<Stamp>) -> String {
+    if summary.taken == 0 {
+        return "the server's kernel took none of them, so none was lost".to_owned();
+    }
     let mut text = format!(
         "lost {} of the {} that the server's kernel took",
         summary.lost, summary.taken
@@ -141,7 +144,7 @@ fn differences(summary: &Summary) -> Vec<String> {
         .iter()
         .map(|((wire, socket), count)| {
             format!(
-                "{count} {} where the wire says {} and the socket {}",
+                "{count} {} where the wire says {} and the socket {} (socket_outcome)",
                 plural(*count, "connection"),
                 wire.word(),
                 socket.word()
@@ -164,6 +167,16 @@ pub(crate) fn plural(n: u64, word: &str) -> String {
     } else {
         format!("{word}s")
     }
+}
+
+/// A sequence at most as wide as a screen; the CSV has all of it.
+fn shorten(sequence: String) -> String {
+    const WIDTH: usize = 100;
+    if sequence.len() <= WIDTH {
+        return sequence;
+    }
+    let end = sequence[..WIDTH].rfind(' ').unwrap_or(WIDTH);
+    format!("{} ...", &sequence[..end])
 }
 
 /// Milliseconds with one decimal, from nanoseconds.

@@ -67,11 +67,7 @@ unsafe impl Send for Ring {}
 impl Ring {
     /// Opens the ring; from then on it receives. Needs CAP_NET_RAW.
     pub(crate) fn open(tap: &Tap<'_>, layout: Layout) -> io::Result<Ring> {
-        let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
-        // SAFETY: plain system call; the descriptor it returns is owned by nobody else. Protocol 0
-        // receives nothing before bind().
-        let socket =
-            unsafe { OwnedFd::from_raw_fd(check(libc::socket(libc::AF_PACKET, kind, 0))?) };
+        let socket = packet_socket()?;
         let on: libc::c_int = 1;
         set(
             &socket,
@@ -119,6 +115,11 @@ impl Ring {
         };
         ring.bind(tap.interface)?;
         Ok(ring)
+    }
+
+    /// Whether this user may open one: CAP_NET_RAW, in the user name space of the network's.
+    pub(crate) fn may_open() -> io::Result<()> {
+        packet_socket().map(drop)
     }
 
     fn bind(&self, interface: u32) -> io::Result<()> {
@@ -244,6 +245,15 @@ impl Layout {
     fn bytes(self) -> usize {
         self.block_bytes as usize * self.blocks as usize
     }
+}
+
+/// A packet socket that receives nothing yet: protocol 0 until bind().
+fn packet_socket() -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
+    // SAFETY: a plain system call.
+    let fd = check(unsafe { libc::socket(libc::AF_PACKET, kind, 0) })?;
+    // SAFETY: the descriptor was just made and is owned by nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn attach(socket: &OwnedFd, filter: &[libc::sock_filter]) -> io::Result<()> {

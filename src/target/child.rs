@@ -5,30 +5,31 @@
     reason = "this room starts the server under test"
 )]
 
-use std::collections::VecDeque;
+mod output;
+
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, PipeReader, Write};
+use std::io;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use self::output::Output;
 use super::listener;
 use super::process::Process;
 use super::tree;
+use super::trigger::Shells;
 use crate::sys::{self, reason};
 use crate::time::{Clock, Stamp};
 
-/// Lines of output kept for an error message.
-const TAIL: usize = 20;
+/// How long is spent on killing what will not end.
+const KILLING: Duration = Duration::from_secs(5);
 /// How often the tree is looked at while something is awaited that no event announces.
 const LOOK: Duration = Duration::from_millis(10);
 /// A tree that used no more than so much processor time in each of two such periods, and has the
@@ -41,8 +42,8 @@ const RESTLESS: Duration = Duration::from_secs(10);
 pub(crate) struct Server {
     process: Process,
     clock: Clock,
-    tail: Arc<Mutex<VecDeque<String>>>,
-    reader: Option<JoinHandle<io::Result<()>>>,
+    output: Output,
+    shells: Shells,
     status: Option<WaitStatus>,
     gone: bool,
 }
@@ -73,13 +74,19 @@ pub(crate) enum StartError {
     /// It listens on several ports.
     #[error("the command listens on {0}; say which with --target")]
     Several(String),
+    /// The port is taken before the command is even started.
+    #[error(
+        "somebody already listens where {0} leads, and would be probed instead; \
+         stop that, or give another port to both"
+    )]
+    Taken(SocketAddr),
     /// The user interrupted the wait.
     #[error("interrupted while the command was starting")]
     Interrupted,
 }
 
 /// How the server was stopped.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Stop {
     /// The signal that asked it to stop, where nothing had been signalled before.
     pub(crate) asked: Option<Stamp>,
@@ -87,13 +94,27 @@ pub(crate) struct Stop {
     pub(crate) killed: Option<Stamp>,
     /// How the command itself ended.
     pub(crate) status: Option<String>,
+    /// Processes that could not be ended.
+    pub(crate) left: Vec<Pid>,
+    /// What its log could not be written for.
+    pub(crate) log_error: Option<io::Error>,
 }
 
 impl Server {
-    /// Starts `command`; its output goes to `log` line by line.
+    /// Refuses a target on which somebody else listens already.
+    pub(crate) fn check_free(target: SocketAddr) -> Result<(), StartError> {
+        if listener::is_listened_to(getpid(), target) {
+            return Err(StartError::Taken(target));
+        }
+        Ok(())
+    }
+
+    /// Starts `command`; its output goes to `log` line by line. Everything below us but `shells` is
+    /// taken for the server's.
     pub(crate) fn start(
         command: &[OsString],
         log: Option<File>,
+        shells: Shells,
         clock: Clock,
     ) -> Result<Server, StartError> {
         let shown = command.join(" ".as_ref()).to_string_lossy().into_owned();
@@ -121,13 +142,12 @@ impl Server {
             let _ = killpg(pid, Signal::SIGKILL);
             fail(error)
         })?;
-        let tail = Arc::new(Mutex::new(VecDeque::new()));
-        let reader = read_output(output, log, Arc::clone(&tail)).map_err(fail)?;
+        let output = Output::read(output, log).map_err(fail)?;
         Ok(Server {
             process,
             clock,
-            tail,
-            reader: Some(reader),
+            output,
+            shells,
             status: None,
             gone: false,
         })
@@ -156,7 +176,7 @@ impl Server {
             }
             if self.clock.now() > deadline {
                 let place = target.map_or_else(|| "any port".to_owned(), |t| t.to_string());
-                let (waited, tail) = (patience, self.tail());
+                let (waited, tail) = (patience, self.output.tail());
                 return Err(StartError::Silent {
                     place,
                     waited,
@@ -236,7 +256,10 @@ impl Server {
         let status = self.status;
         // A daemon it left behind would hold the output open.
         self.kill_all();
-        self.join_reader();
+        if self.gone {
+            // A log that broke off says less than these last lines.
+            let _ = self.output.finish();
+        }
         self.status = status;
         let advice = if matches!(self.status, Some(WaitStatus::Exited(_, 0))) {
             "if it became a daemon, have it stay in the foreground"
@@ -246,20 +269,11 @@ impl Server {
         StartError::Ended {
             status: self.status.map_or_else(String::new, describe),
             advice,
-            tail: self.tail(),
+            tail: self.output.tail(),
         }
     }
 
-    fn tail(&self) -> String {
-        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-        if tail.is_empty() {
-            return "; it printed nothing".to_owned();
-        }
-        let lines: Vec<String> = tail.iter().map(|line| format!("    {line}")).collect();
-        format!("; its last lines were:\n{}", lines.join("\n"))
-    }
-
-    /// Stops the server: with `ask` TERM first; then waits `patience` for its whole group to end,
+    /// Stops the server: with `ask` TERM first; then waits `patience` for all its processes to end,
     /// kills what has not, and reaps everything.
     pub(crate) fn stop(
         &mut self,
@@ -275,17 +289,17 @@ impl Server {
         }
         let deadline = self.clock.now() + patience;
         while !self.is_gone() && self.clock.now() < deadline && !interrupted() {
-            self.has_ended(LOOK);
-            if self.status.is_some() {
-                // What is left are orphans without a common descriptor to wait on.
-                wait_for_orphans(LOOK);
-            }
+            self.wait_a_moment();
         }
         if !self.is_gone() {
             stop.killed = Some(self.clock.now());
             self.kill_all();
         }
-        self.join_reader();
+        if self.gone {
+            stop.log_error = self.output.finish().err();
+        } else {
+            stop.left = self.descendants();
+        }
         stop.status = self.status.map(describe);
         stop
     }
@@ -296,33 +310,51 @@ impl Server {
             return true;
         }
         self.has_ended(Duration::ZERO);
-        for pid in tree::children(getpid()) {
+        for pid in self.descendants() {
             if pid != self.pid() {
-                // Still running, or somebody else's to reap: both are seen below.
+                // Still running, or no child of ours: both are seen below.
                 let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
             }
         }
-        let group_gone = killpg(self.pid(), None) == Err(Errno::ESRCH);
-        self.gone = self.status.is_some() && group_gone && tree::children(getpid()).is_empty();
+        self.gone = self.status.is_some() && self.descendants().is_empty() && self.group_is_gone();
         self.gone
     }
 
-    /// Kills its group and everything below us until nothing is left.
+    fn group_is_gone(&self) -> bool {
+        killpg(self.pid(), None) == Err(Errno::ESRCH)
+    }
+
+    /// All processes below us but the commands of triggers.
+    fn descendants(&self) -> Vec<Pid> {
+        let shells = self.shells.pids();
+        tree::children(getpid())
+            .into_iter()
+            .filter(|pid| !shells.contains(pid))
+            .flat_map(tree::tree)
+            .collect()
+    }
+
+    /// Kills its group and everything below us until nothing is left, or nothing can be done about
+    /// what is: it runs as somebody else, or hangs in the kernel.
     fn kill_all(&mut self) {
-        while !self.is_gone() {
-            let _ = killpg(self.pid(), Signal::SIGKILL);
-            for pid in tree::tree(getpid()).into_iter().skip(1) {
+        let deadline = self.clock.now() + KILLING;
+        while !self.is_gone() && self.clock.now() < deadline {
+            if !self.group_is_gone() {
+                let _ = killpg(self.pid(), Signal::SIGKILL);
+            }
+            for pid in self.descendants() {
                 let _ = kill(pid, Signal::SIGKILL);
             }
-            self.has_ended(LOOK);
-            wait_for_orphans(LOOK);
+            self.wait_a_moment();
         }
     }
 
-    fn join_reader(&mut self) {
-        if let Some(reader) = self.reader.take() {
-            // A log that could not be written was reported when it was opened; the run goes on.
-            let _ = reader.join();
+    /// Waits for the command to end; when it has, orphans are left that no descriptor announces.
+    fn wait_a_moment(&mut self) {
+        if self.status.is_none() {
+            self.has_ended(LOOK);
+        } else {
+            let _ = poll(&mut [], Some(&timespec(LOOK)));
         }
     }
 }
@@ -356,47 +388,11 @@ fn wait_for_exit(process: &Process, patience: Duration) {
     }
 }
 
-/// Waits until some child of ours has ended, or for `patience`; reaps nothing.
-fn wait_for_orphans(patience: Duration) {
-    let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-    if waitid(Id::All, peek) == Ok(WaitStatus::StillAlive) {
-        let _ = poll(&mut [], Some(&timespec(patience)));
-    }
-}
-
 fn timespec(span: Duration) -> Timespec {
     Timespec {
         tv_sec: i64::try_from(span.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: i64::from(span.subsec_nanos()),
     }
-}
-
-fn read_output(
-    output: PipeReader,
-    mut log: Option<File>,
-    tail: Arc<Mutex<VecDeque<String>>>,
-) -> io::Result<JoinHandle<io::Result<()>>> {
-    thread::Builder::new()
-        .name("probe-output".to_owned())
-        .spawn(move || {
-            let mut reader = BufReader::new(output);
-            let mut line = Vec::new();
-            let mut logged = Ok(());
-            while reader.read_until(b'\n', &mut line)? > 0 {
-                if let (Some(log), Ok(())) = (&mut log, &logged) {
-                    // Whatever becomes of the log, the pipe is emptied: a full one stops the server.
-                    logged = log.write_all(&line);
-                }
-                let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-                let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
-                if tail.len() == TAIL {
-                    tail.pop_front();
-                }
-                tail.push_back(text);
-                line.clear();
-            }
-            logged
-        })
 }
 
 fn describe(status: WaitStatus) -> String {

@@ -3,6 +3,8 @@
 use nix::unistd::Pid;
 use procfs::process::Process as Proc;
 
+use super::process::Process;
+
 /// `root` and its descendants, parents before children. A process that ends meanwhile is left out.
 pub(crate) fn tree(root: Pid) -> Vec<Pid> {
     let mut pids = vec![root];
@@ -16,6 +18,24 @@ pub(crate) fn tree(root: Pid) -> Vec<Pid> {
         next += 1;
     }
     pids
+}
+
+/// Takes hold of the descendants of `root`. One that ended before we had hold of it is left out, and
+/// so is whoever got its pid since: its parent is another.
+pub(crate) fn hold_descendants(root: Pid) -> Vec<Process> {
+    let mut parents = vec![root];
+    let mut held = Vec::new();
+    while let Some(parent) = parents.pop() {
+        for child in children(parent) {
+            if let Ok(process) = Process::open(child)
+                && children(parent).contains(&child)
+            {
+                parents.push(child);
+                held.push(process);
+            }
+        }
+    }
+    held
 }
 
 /// The children of every thread of `pid`.

@@ -5,17 +5,25 @@
 )]
 
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::process::Process;
 use super::tree;
+use crate::sys::{self, reason};
 use crate::time::{Clock, Stamp};
+
+/// How often a wait for commands looks for an interrupt.
+const SLICE: Duration = Duration::from_millis(50);
+/// How long a command that was killed may take to be gone.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// When a trigger is pulled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,13 +87,45 @@ pub(crate) struct CommandResult {
     pub(crate) output: String,
 }
 
+/// The shells that run commands of triggers: children of ours that are not the server's.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shells {
+    running: Arc<Mutex<Vec<Pid>>>,
+}
+
+impl Shells {
+    /// Those that run now.
+    pub(crate) fn pids(&self) -> Vec<Pid> {
+        self.running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn add(&self, pid: Pid) {
+        self.running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(pid);
+    }
+
+    fn remove(&self, pid: Pid) {
+        self.running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|&p| p != pid);
+    }
+}
+
 /// The triggers of a run that are still to be pulled.
 pub(crate) struct Triggers {
     pending: Vec<Trigger>,
     master: Option<Process>,
     whole_tree: bool,
     clock: Clock,
+    shells: Shells,
     running: usize,
+    ended_early: usize,
     tell: Sender<CommandResult>,
     results: Receiver<CommandResult>,
 }
@@ -96,6 +136,7 @@ impl Triggers {
         pending: Vec<Trigger>,
         master: Option<Process>,
         whole_tree: bool,
+        shells: Shells,
         clock: Clock,
     ) -> Triggers {
         let (tell, results) = channel();
@@ -104,7 +145,9 @@ impl Triggers {
             master,
             whole_tree,
             clock,
+            shells,
             running: 0,
+            ended_early: 0,
             tell,
             results,
         }
@@ -184,11 +227,7 @@ impl Triggers {
     fn send(&self, signal: Signal) -> (Stamp, Vec<(Pid, nix::Result<()>)>) {
         // The tree is read before the clock: what counts is the moment before the first kill().
         let rest: Vec<Process> = match &self.master {
-            Some(master) if self.whole_tree => tree::tree(master.pid())
-                .into_iter()
-                .skip(1)
-                .filter_map(|pid| Process::open(pid).ok())
-                .collect(),
+            Some(master) if self.whole_tree => tree::hold_descendants(master.pid()),
             Some(_) | None => Vec::new(),
         };
         let at = self.clock.now();
@@ -203,12 +242,12 @@ impl Triggers {
 
     /// Starts a command and leaves it to a thread, so that the schedule is not held up.
     fn run(&mut self, command: String) -> io::Result<Stamp> {
-        let (clock, tell) = (self.clock, self.tell.clone());
+        let (clock, tell, shells) = (self.clock, self.tell.clone(), self.shells.clone());
         let at = clock.now();
         thread::Builder::new()
             .name("probe-trigger".to_owned())
             .spawn(move || {
-                let result = run_command(&command, &clock);
+                let result = run_command(&command, &shells, &clock);
                 // The run may be over: then nobody asks any more.
                 let _ = tell.send(result);
             })?;
@@ -223,11 +262,32 @@ impl Triggers {
         results
     }
 
-    /// Waits for the commands that still run, each for at most `patience`.
-    pub(crate) fn wait_results(&mut self, patience: Duration) -> Vec<CommandResult> {
+    /// Waits for the commands that still run, for at most `patience` or until interrupted; then ends
+    /// them.
+    pub(crate) fn wait_results(
+        &mut self,
+        patience: Duration,
+        interrupted: &dyn Fn() -> bool,
+    ) -> Vec<CommandResult> {
+        let deadline = self.clock.now() + patience;
+        let mut results = Vec::new();
+        while self.running > 0 && self.clock.now() < deadline && !interrupted() {
+            results.extend(self.results_until(self.clock.now() + SLICE));
+        }
+        self.ended_early = self.running;
+        for shell in self.shells.pids() {
+            // It may end in this moment, which is what is wanted.
+            let _ = killpg(shell, Signal::SIGKILL);
+        }
+        results.extend(self.results_until(self.clock.now() + LAST_WORDS));
+        results
+    }
+
+    fn results_until(&mut self, deadline: Stamp) -> Vec<CommandResult> {
         let mut results = Vec::new();
         while self.running > 0 {
-            let Ok(result) = self.results.recv_timeout(patience) else {
+            let left = u64::try_from(deadline.since(self.clock.now())).unwrap_or(0);
+            let Ok(result) = self.results.recv_timeout(Duration::from_nanos(left)) else {
                 break;
             };
             self.running -= 1;
@@ -236,17 +296,28 @@ impl Triggers {
         results
     }
 
-    /// Commands that were started and have not ended.
-    pub(crate) fn running(&self) -> usize {
-        self.running
+    /// Commands that were ended because they would not.
+    pub(crate) fn ended_early(&self) -> usize {
+        self.ended_early
     }
 }
 
-fn run_command(command: &str, clock: &Clock) -> CommandResult {
-    let output = Command::new("sh")
+fn run_command(command: &str, shells: &Shells, clock: &Clock) -> CommandResult {
+    let shell = Command::new("sh")
         .args(["-c", command])
         .stdin(Stdio::null())
-        .output();
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // A group of its own, so that what it left running can be ended.
+        .process_group(0)
+        .spawn();
+    let output = shell.and_then(|shell| {
+        let pid = sys::process::pid(shell.id());
+        shells.add(pid);
+        let output = shell.wait_with_output();
+        shells.remove(pid);
+        output
+    });
     let at = clock.now();
     let (status, success, output) = match output {
         Ok(output) => {
@@ -255,7 +326,7 @@ fn run_command(command: &str, clock: &Clock) -> CommandResult {
             (output.status.to_string(), output.status.success(), text)
         }
         Err(error) => (
-            format!("sh could not be started: {error}"),
+            format!("sh could not be run: {}", reason(&error)),
             false,
             String::new(),
         ),

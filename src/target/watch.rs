@@ -45,10 +45,10 @@ impl ExitWatch {
 
     /// Watches `root` and those of its descendants that are not watched yet.
     pub(crate) fn watch_tree(&mut self, root: Pid) -> io::Result<()> {
-        let fresh: Vec<Process> = tree::tree(root)
+        let fresh: Vec<Process> = Process::open(root)
             .into_iter()
-            .filter(|pid| !self.watched.contains(pid))
-            .filter_map(|pid| Process::open(pid).ok())
+            .chain(tree::hold_descendants(root))
+            .filter(|process| !self.watched.contains(&process.pid()))
             .collect();
         if fresh.is_empty() {
             return Ok(());

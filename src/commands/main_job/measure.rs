@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::StartedServer;
 use crate::commands::interrupt::Interrupt;
-use crate::commands::recorder::{Message, Recorded, Recorder};
+use crate::commands::recorder::{Recorded, Recorder};
 use crate::connect::socket::Engine;
 use crate::observe::packet::{PacketVantage, WireStats};
 use crate::report::events::ControlEvent;
@@ -19,6 +20,8 @@ use crate::time::{Clock, Stamp};
 
 /// How long the engine may wait before it looks for interrupts, exits and the progress bar.
 const SLICE: Duration = Duration::from_millis(50);
+/// How often the server's tree is looked at for new processes.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// A progress bar is shown once a run has lasted so long.
 const PROGRESS_AFTER: Duration = Duration::from_secs(1);
 /// Longer than this a command of --trigger is not waited for once all connections have ended.
@@ -45,6 +48,8 @@ pub(super) struct Run {
     parts: Parts,
     ended: u64,
     log: Log,
+    /// When the server's tree was last looked at.
+    looked: Stamp,
     progress: Option<ProgressBar>,
 }
 
@@ -55,14 +60,38 @@ pub(super) struct Log {
     pub(super) fired: Vec<Fired>,
     /// Commands of triggers that ended.
     pub(super) commands: Vec<CommandResult>,
-    /// Commands of triggers that were still running at the end.
-    pub(super) still_running: usize,
+    /// Commands of triggers that would not end, and were ended.
+    pub(super) ended_early: usize,
     /// Processes that exited.
     pub(super) exits: Vec<(Pid, Stamp)>,
     /// The server's main process.
     pub(super) master: Option<Pid>,
     /// Triggers that were never pulled.
     pub(super) unfired: bool,
+}
+
+impl Log {
+    /// Whether a signal reached nobody, or a command failed or had to be ended.
+    pub(super) fn has_failed_trigger(&self) -> bool {
+        let unsent = |fired: &Fired| fired.sent.iter().any(|(_, sent)| sent.is_err());
+        self.fired.iter().any(unsent)
+            || self.commands.iter().any(|command| !command.success)
+            || self.unfired
+    }
+
+    /// Whether the server got a signal that servers end on, at once or gracefully.
+    fn was_asked_to_stop(&self) -> bool {
+        const ENDING: [Signal; 4] = [
+            Signal::SIGTERM,
+            Signal::SIGINT,
+            Signal::SIGQUIT,
+            Signal::SIGKILL,
+        ];
+        self.fired.iter().any(|fired| {
+            let ends = matches!(fired.action, Action::Signal(signal) if ENDING.contains(&signal));
+            ends && fired.sent.first().is_some_and(|(_, sent)| sent.is_ok())
+        })
+    }
 }
 
 /// A run that has ended.
@@ -87,6 +116,7 @@ impl Run {
             ..Log::default()
         };
         Run {
+            looked: parts.clock.now(),
             parts,
             ended: 0,
             log,
@@ -135,14 +165,8 @@ impl Run {
         }
         let started = self.parts.engine.steady_started();
         let first = self.parts.engine.first_opened();
-        // Workers that were forked since are watched as well.
-        if self.parts.triggers.is_due(started, first)
-            && let Some(master) = self.log.master
-        {
-            self.parts
-                .exits
-                .watch_tree(master)
-                .context("cannot watch the server's processes")?;
+        if self.parts.triggers.is_due(started, first) {
+            self.watch_server();
         }
         let fired = self
             .parts
@@ -151,9 +175,9 @@ impl Run {
             .context("cannot start a thread")?;
         for fired in fired {
             self.parts.engine.trigger(fired.at);
-            self.parts.recorder.tell(Message::Signal(fired.at));
+            self.parts.recorder.signal(fired.at);
             for event in control_events(&fired) {
-                self.parts.recorder.tell(Message::Control(event));
+                self.parts.recorder.control(event);
             }
             self.log.fired.push(fired);
         }
@@ -165,12 +189,29 @@ impl Run {
         let ended = self.parts.engine.take_ended();
         if !ended.is_empty() {
             self.ended += ended.len() as u64;
-            self.parts.recorder.tell(Message::Ended(ended));
+            self.parts.recorder.ended(ended);
+        }
+    }
+
+    /// Watches those of the server's processes that are not watched yet.
+    fn watch_server(&mut self) {
+        self.looked = self.parts.clock.now();
+        let gone = self
+            .log
+            .exits
+            .iter()
+            .any(|&(pid, _)| Some(pid) == self.log.master);
+        if let Some(master) = self.log.master.filter(|_| !gone) {
+            // Without a thread to spare their exits go unrecorded; the connections do not.
+            let _ = self.parts.exits.watch_tree(master);
         }
     }
 
     /// Notes exits of the server's processes and commands that ended.
     fn note_server(&mut self) {
+        if self.parts.clock.now() > self.looked + LOOK_AGAIN {
+            self.watch_server();
+        }
         let exits = self.parts.exits.take();
         self.note_exits(exits);
         let results = self.parts.triggers.take_results();
@@ -180,26 +221,26 @@ impl Run {
     fn note_exits(&mut self, exits: Vec<Exit>) {
         for exit in exits {
             if Some(exit.pid) == self.log.master {
-                self.parts.recorder.tell(Message::TargetDead(exit.at));
+                self.parts.recorder.target_dead(exit.at);
             }
-            self.parts.recorder.tell(Message::Control(ControlEvent {
+            self.parts.recorder.control(ControlEvent {
                 at: exit.at,
                 event: "exit",
                 pid: Some(exit.pid.as_raw()),
                 detail: String::new(),
-            }));
+            });
             self.log.exits.push((exit.pid, exit.at));
         }
     }
 
     fn note_commands(&mut self, results: Vec<CommandResult>) {
         for result in results {
-            self.parts.recorder.tell(Message::Control(ControlEvent {
+            self.parts.recorder.control(ControlEvent {
                 at: result.at,
                 event: "trigger_end",
                 pid: None,
                 detail: format!("{}: {}", result.command, result.status),
-            }));
+            });
             self.log.commands.push(result);
         }
     }
@@ -224,14 +265,16 @@ impl Run {
             .engine
             .first_opened()
             .map_or(0, |first| self.parts.clock.now().since(first));
-        let patience = if interrupt.came() {
-            Duration::ZERO
-        } else {
-            TRIGGER_PATIENCE
-        };
-        let results = self.parts.triggers.wait_results(patience);
+        if !self.parts.engine.is_done() {
+            self.parts.engine.interrupt();
+            self.hand_over();
+        }
+        let came = || interrupt.came();
+        let results = self.parts.triggers.wait_results(TRIGGER_PATIENCE, &came);
         self.note_commands(results);
-        self.log.still_running = self.parts.triggers.running();
+        self.log.ended_early = self.parts.triggers.ended_early();
+        // Workers that were forked since the last look.
+        self.watch_server();
         if let Some(started) = server {
             self.stop_server(started, interrupt);
             let exits = self.parts.exits.take_last(EXIT_PATIENCE);
@@ -249,8 +292,7 @@ impl Run {
     }
 
     fn stop_server(&mut self, started: &mut StartedServer, interrupt: &Interrupt) {
-        let nothing_sent = self.log.fired.is_empty();
-        let ask = nothing_sent || interrupt.came();
+        let ask = !self.log.was_asked_to_stop() || interrupt.came();
         let came = interrupt.came();
         // An interrupt that came before asked for this stop; only another one cuts it short, at
         // once and from its own thread.
@@ -265,12 +307,12 @@ impl Run {
         ];
         for (at, event, detail) in steps {
             if let Some(at) = at {
-                self.parts.recorder.tell(Message::Control(ControlEvent {
+                self.parts.recorder.control(ControlEvent {
                     at,
                     event,
                     pid,
                     detail: detail.to_owned(),
-                }));
+                });
             }
         }
         started.stop = Some(stop);

@@ -1,15 +1,13 @@
 //! What a finished run says: run.json, the table, and whether a gate failed.
 
 use std::ffi::OsString;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
-
-use anyhow::{Result, anyhow};
 
 use super::measure::{Ended, Log};
 use super::{Notes, StartedServer};
 use crate::commands::interrupt::Interrupt;
-use crate::commands::outputs::{OpenOutputs, WriteFailed};
+use crate::commands::outputs::OpenOutputs;
 use crate::commands::say;
 use crate::outcome::Outcome;
 use crate::plan::Target;
@@ -20,11 +18,39 @@ use crate::report::run::{
 use crate::report::table::{self, Setting, millis, plural};
 use crate::summary::Summary;
 use crate::sys::{host, reason};
+use crate::target::child::Stop;
 use crate::target::trigger::{Action, Fired};
 use crate::time::{Clock, Stamp};
 
 /// A wall clock that moved further from the run clock was stepped.
 const STEP_NS: i64 = 1_000_000;
+
+/// Outputs that could not be written.
+#[derive(Default)]
+struct Failures {
+    sentences: Vec<String>,
+}
+
+impl Failures {
+    fn add(&mut self, name: &str, error: &io::Error) {
+        // A reader that went away has what it wanted.
+        if error.kind() == ErrorKind::BrokenPipe {
+            return;
+        }
+        self.sentences.push(format!(
+            "cannot write {name}: {}; make room or give another path (what was measured is in the \
+             outputs that could be written)",
+            reason(error)
+        ));
+    }
+}
+
+/// Prints to stdout, all of it or an error.
+fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
 
 /// What there is to report.
 pub(super) struct Report<'a> {
@@ -39,56 +65,54 @@ pub(super) struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// Writes run.json and the table, and says how the run went.
-    pub(super) fn write(&self, opened: OpenOutputs, mut notes: Notes) -> Result<ExitCode> {
-        let broken_pipe = |f: &&WriteFailed| f.error.kind() == ErrorKind::BrokenPipe;
-        let failed: Vec<&WriteFailed> = self
-            .ended
-            .recorded
-            .failed
-            .iter()
-            .filter(|f| !broken_pipe(f))
-            .collect();
-        let piped_away = failed.len() < self.ended.recorded.failed.len();
-        let mut lines = self.remarks();
-        if let Some((path, file)) = &opened.run {
-            serde_json::to_writer_pretty(file, &self.run_json(&notes))
-                .map_err(io::Error::from)
-                .map_err(|error| anyhow!("cannot write {}: {}", path.display(), reason(&error)))?;
+    /// Writes run.json and the table, and says how the run went: whatever cannot be written, the rest
+    /// is.
+    pub(super) fn write(&self, opened: OpenOutputs, mut notes: Notes) -> ExitCode {
+        let mut failures = Failures::default();
+        for failed in &self.ended.recorded.failed {
+            failures.add(&failed.name, &failed.error);
+        }
+        if let Some(error) = self
+            .server
+            .and_then(|s| s.stop.as_ref()?.log_error.as_ref())
+        {
+            failures.add("server.log", error);
+        }
+        if let Some((path, file)) = &opened.run
+            && let Err(error) = serde_json::to_writer_pretty(file, &self.run_json(&notes))
+        {
+            failures.add(&path.display().to_string(), &error.into());
         }
         if !notes.quiet {
-            let setting = Setting {
-                target: self.target_name(),
-                took_ns: self.ended.took_ns,
-                triggers: self.ended.log.fired.iter().map(describe).collect(),
-                signal: self.signal(),
-                notes: std::mem::take(&mut lines),
-            };
-            let text = table::render(&self.ended.recorded.summary, &setting);
+            let text = table::render(&self.ended.recorded.summary, &self.setting());
             if opened.stdout_taken {
                 say(&mut io::stderr(), &text);
-            } else {
-                say(&mut io::stdout(), &text);
+            } else if let Err(error) = print(&text) {
+                failures.add("the table to stdout", &error);
             }
         }
-        for failure in &failed {
-            notes.quiet = false;
-            notes.tell(format!(
-                "cannot write {}: {}; make room or give another path (what was measured is in \
-                 the table and the other outputs)",
-                failure.name,
-                reason(&failure.error)
-            ));
+        // Even where nothing else is said.
+        notes.quiet = false;
+        for sentence in &failures.sentences {
+            notes.tell(sentence.clone());
         }
-        Ok(ExitCode::from(if !failed.is_empty() {
+        ExitCode::from(if !failures.sentences.is_empty() {
             2
         } else if let Some(code) = self.interrupt.exit_code() {
             code
-        } else if piped_away {
-            0
         } else {
             self.gate()
-        }))
+        })
+    }
+
+    fn setting(&self) -> Setting {
+        Setting {
+            target: self.target_name(),
+            took_ns: self.ended.took_ns,
+            triggers: self.ended.log.fired.iter().map(describe).collect(),
+            signal: self.signal(),
+            notes: self.remarks(),
+        }
     }
 
     /// 1 where --max-lost is exceeded or nothing certain was measured, said on stderr.
@@ -104,6 +128,8 @@ impl Report<'_> {
             "nothing was served".to_owned()
         } else if uncertain > 0 {
             format!("{uncertain} local_error or unfinished")
+        } else if self.ended.log.has_failed_trigger() {
+            "a trigger failed".to_owned()
         } else {
             return 0;
         };
@@ -135,21 +161,12 @@ impl Report<'_> {
             ..
         } = self.ended;
         trigger_remarks(log, &mut lines);
-        if let Some(stop) = self.server.and_then(|s| s.stop.as_ref())
-            && let Some(killed) = stop.killed
-        {
-            let after = self
-                .signal()
-                .or(stop.asked)
-                .map_or(0, |asked| killed.since(asked));
-            lines.push(format!(
-                "the server had not stopped {} after it was asked to, and was killed",
-                millis(after)
-            ));
+        if let Some(stop) = self.server.and_then(|s| s.stop.as_ref()) {
+            lines.extend(self.stop_remarks(stop));
         }
         if let Some(wire) = capture {
             lines.push(format!(
-                "wire: {} packets, {} dropped by the kernel",
+                "wire: {} packets of the target's, {} dropped by the kernel",
                 wire.packets, wire.kernel_drops
             ));
             let odd = [
@@ -177,6 +194,25 @@ impl Report<'_> {
         }
         if self.interrupt.came() {
             lines.push("interrupted: this is what was seen until then".to_owned());
+        }
+        lines
+    }
+
+    /// How the server did not stop by itself.
+    fn stop_remarks(&self, stop: &Stop) -> Vec<String> {
+        let mut lines = Vec::new();
+        if let Some(killed) = stop.killed {
+            let since =
+                |asked: Stamp| format!(" {} after it was asked to", millis(killed.since(asked)));
+            let after = stop.asked.or(self.signal()).map_or_else(String::new, since);
+            lines.push(format!("the server had not stopped{after}, and was killed"));
+        }
+        if !stop.left.is_empty() {
+            let pids: Vec<String> = stop.left.iter().map(ToString::to_string).collect();
+            lines.push(format!(
+                "could not end {}, not ours to signal or hanging in the kernel: end them yourself",
+                pids.join(", ")
+            ));
         }
         lines
     }
@@ -224,6 +260,16 @@ impl Report<'_> {
 }
 
 fn trigger_remarks(log: &Log, lines: &mut Vec<String>) {
+    let exit = log.exits.iter().find(|(pid, _)| Some(*pid) == log.master);
+    let signal = log.fired.iter().map(|fired| fired.at).min();
+    if let (Some(&(_, exit)), Some(signal)) = (exit, signal)
+        && exit < signal
+    {
+        let before = millis(signal.since(exit));
+        lines.push(format!(
+            "the server had ended {before} before it was signalled"
+        ));
+    }
     for (fired, (pid, error)) in log
         .fired
         .iter()
@@ -239,17 +285,20 @@ fn trigger_remarks(log: &Log, lines: &mut Vec<String>) {
         ));
     }
     for command in log.commands.iter().filter(|command| !command.success) {
-        let output = command.output.trim();
+        let printed = match command.output.trim() {
+            "" => String::new(),
+            output => format!(": {output}"),
+        };
         lines.push(format!(
-            "trigger `{}` failed ({}): {output}",
+            "trigger `{}` failed ({}){printed}",
             command.command, command.status
         ));
     }
-    if log.still_running > 0 {
+    if log.ended_early > 0 {
         lines.push(format!(
-            "{} {} still running when the run ended",
-            log.still_running,
-            plural(log.still_running as u64, "trigger command")
+            "{} {} still running when the run ended, and was killed",
+            log.ended_early,
+            plural(log.ended_early as u64, "trigger command")
         ));
     }
     if log.unfired {
@@ -327,12 +376,12 @@ fn exit_report(&(pid, at): &(nix::unistd::Pid, Stamp)) -> ExitReport {
 }
 
 fn server_report(started: &StartedServer) -> ServerReport {
-    let stop = started.stop.clone().unwrap_or_default();
+    let stop = started.stop.as_ref();
     ServerReport {
         pid: started.server.pid().as_raw(),
         at_rest: started.at_rest,
-        status: stop.status,
-        asked_to_stop_unix_ns: stop.asked.map(|at| at.0),
-        killed_unix_ns: stop.killed.map(|at| at.0),
+        status: stop.and_then(|stop| stop.status.clone()),
+        asked_to_stop_unix_ns: stop.and_then(|stop| stop.asked).map(|at| at.0),
+        killed_unix_ns: stop.and_then(|stop| stop.killed).map(|at| at.0),
     }
 }

@@ -30,6 +30,16 @@ pub(crate) enum Content {
     },
 }
 
+impl Content {
+    /// What reads a response; none where every byte is like the other.
+    fn reader(self) -> Option<ResponseReader> {
+        match self {
+            Content::Http { to_head } => Some(ResponseReader::new(to_head)),
+            Content::Bytes { .. } => None,
+        }
+    }
+}
+
 /// What all connections of an engine share: the template and the buffers.
 pub(super) struct Io {
     template: Template,
@@ -216,12 +226,16 @@ impl Conn {
             };
         }
         if self.phase == Phase::Idle {
-            // A reset while idle: the next write() would fail with it.
-            let reset = flags.contains(EventFlags::ERR);
-            return reset
-                .then(|| self.pending_error())
-                .flatten()
-                .map(|error| failed(Call::Write, &error));
+            // A reset while idle: the next write() would fail with it. What came before it can still
+            // be read: a server that loses patience may have said so.
+            if flags.contains(EventFlags::ERR)
+                && let Some(error) = self.pending_error()
+            {
+                self.write_failed = Some(failure(Call::Write, &error));
+                self.reader = io.content.reader();
+                return self.read(true, clock, io);
+            }
+            return None;
         }
         let asking = self.phase == Phase::Ready;
         if asking {
@@ -249,10 +263,7 @@ impl Conn {
         self.attempt.request_len = io.request.len() as u64;
         self.attempt.request = Some(clock.now());
         self.phase = Phase::Asked;
-        self.reader = match io.content {
-            Content::Http { to_head } => Some(ResponseReader::new(to_head)),
-            Content::Bytes { .. } => None,
-        };
+        self.reader = io.content.reader();
         self.unsent.clear();
         match self.stream.write(&io.request) {
             Ok(n) => {

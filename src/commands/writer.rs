@@ -1,0 +1,177 @@
+//! A thread of its own that writes records: a slow disk, or a reader that takes its time, holds up
+//! neither the schedule nor the ring. What waits is finished records.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::outputs::{WriteFailed, Writers};
+use crate::record::Record;
+use crate::report::Context;
+use crate::report::events::ControlEvent;
+use crate::time::{Clock, Stamp};
+
+/// How often rows are handed to the kernel.
+const FLUSH: Duration = Duration::from_millis(100);
+
+/// What the writer is told.
+pub(super) enum Job {
+    /// Records, in order.
+    Records(Vec<Record>),
+    /// The first trigger is being pulled: the instant before.
+    Signal(Stamp),
+    /// The server's main process exited.
+    TargetDead(Stamp),
+    /// Something done to the server or seen of it.
+    Control(ControlEvent),
+}
+
+/// The running writer.
+pub(super) struct Writer {
+    jobs: Sender<Job>,
+    failed: Arc<AtomicBool>,
+    thread: JoinHandle<Vec<WriteFailed>>,
+}
+
+impl Writer {
+    /// Starts writing. With `await_signal` rows are held until the first trigger is pulled, because
+    /// each says how it lies to that moment.
+    pub(super) fn start(
+        writers: Writers,
+        run_id: String,
+        await_signal: bool,
+        clock: Clock,
+    ) -> std::io::Result<Writer> {
+        let (jobs, receiver) = channel();
+        let failed = Arc::new(AtomicBool::new(false));
+        let work = Work {
+            writers,
+            context: Context {
+                run_id,
+                ..Context::default()
+            },
+            held: await_signal.then(Vec::new),
+            controls: Vec::new(),
+            failed: Vec::new(),
+            failed_flag: Arc::clone(&failed),
+            clock,
+        };
+        let thread = thread::Builder::new()
+            .name("probe-writer".to_owned())
+            .spawn(move || work.run(&receiver))?;
+        Ok(Writer {
+            jobs,
+            failed,
+            thread,
+        })
+    }
+
+    /// Tells it something.
+    pub(super) fn tell(&self, job: Job) {
+        // It only stops listening when it has panicked, which finish() then shows.
+        let _ = self.jobs.send(job);
+    }
+
+    /// For another thread that has something to tell.
+    pub(super) fn sender(&self) -> Sender<Job> {
+        self.jobs.clone()
+    }
+
+    /// Raised once the last output could not be written.
+    pub(super) fn failed(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.failed)
+    }
+
+    /// Waits until everything is written, and says what could not be.
+    pub(super) fn finish(self) -> Vec<WriteFailed> {
+        drop(self.jobs);
+        match self.thread.join() {
+            Ok(failed) => failed,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
+struct Work {
+    writers: Writers,
+    context: Context,
+    /// Records that wait for the first trigger.
+    held: Option<Vec<Vec<Record>>>,
+    /// Events of the run, written at the end.
+    controls: Vec<ControlEvent>,
+    failed: Vec<WriteFailed>,
+    failed_flag: Arc<AtomicBool>,
+    clock: Clock,
+}
+
+impl Work {
+    fn run(mut self, jobs: &Receiver<Job>) -> Vec<WriteFailed> {
+        let mut flushed = self.clock.now();
+        loop {
+            match jobs.recv_timeout(FLUSH) {
+                Ok(job) => self.take(job),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            let now = self.clock.now();
+            if now >= flushed + FLUSH {
+                self.flush();
+                flushed = now;
+            }
+        }
+        self.release();
+        for event in std::mem::take(&mut self.controls) {
+            let failed = self.writers.write_control(&event, &self.context);
+            self.fail(failed);
+        }
+        self.flush();
+        self.failed
+    }
+
+    fn take(&mut self, job: Job) {
+        match job {
+            Job::Records(records) => match &mut self.held {
+                Some(held) => held.push(records),
+                None => self.write(&records),
+            },
+            Job::Signal(at) => {
+                self.context.signal.get_or_insert(at);
+                self.release();
+            }
+            Job::TargetDead(at) => {
+                self.context.target_dead.get_or_insert(at);
+            }
+            Job::Control(event) => self.controls.push(event),
+        }
+    }
+
+    /// Writes what was held: the first trigger was pulled, or none will be.
+    fn release(&mut self) {
+        for records in self.held.take().unwrap_or_default() {
+            self.write(&records);
+        }
+    }
+
+    fn write(&mut self, records: &[Record]) {
+        for record in records {
+            let failed = self.writers.write(record, &self.context);
+            self.fail(failed);
+        }
+    }
+
+    fn flush(&mut self) {
+        let failed = self.writers.flush();
+        self.fail(failed);
+    }
+
+    fn fail(&mut self, failed: Vec<WriteFailed>) {
+        if !failed.is_empty() {
+            self.failed.extend(failed);
+            if self.writers.is_empty() {
+                self.failed_flag.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+}
