@@ -75,8 +75,10 @@ impl Ring {
             libc::PACKET_VERSION,
             &libc::tpacket_versions::TPACKET_V3,
         )?;
-        // Packets are then stamped when their sender hands them over, once for every capture on
-        // the host, and not when each capture gets to them.
+        // Packets are then stamped once for every capture on the host, where the kernel can: those
+        // sent, and those received without a time of departure. A TCP segment that comes by loopback
+        // or veth still carries its sender's; each capture stamps it when it gets to it (skb_tstamp
+        // in tpacket_get_timestamp).
         set(&socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, &on)?;
         if tap.received_only {
             set(&socket, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &on)?;
