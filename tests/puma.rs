@@ -9,8 +9,6 @@
 mod common;
 
 use std::fs;
-use std::path::Path;
-use std::process::Output;
 
 use serde_json::Value;
 
@@ -30,14 +28,19 @@ struct Measured {
 
 /// `probe OPTIONS -- puma -C scenarios/puma/SCENARIO/puma.rb`.
 fn measure(scenario: &str, options: &str) -> Measured {
-    let mut words: Vec<String> = options.split_whitespace().map(str::to_owned).collect();
-    words.push("--".to_owned());
-    words.extend(puma(scenario));
-    measure_with(&words, &[])
+    measure_with(scenario, options, &[])
 }
 
-/// The same with the words one by one, and variables for the server.
-fn measure_with(words: &[String], variables: &[(&str, &str)]) -> Measured {
+/// The same with variables for the server.
+fn measure_with(scenario: &str, options: &str, variables: &[(&str, &str)]) -> Measured {
+    let mut arguments = words(options);
+    arguments.push("--".to_owned());
+    arguments.extend(puma(scenario));
+    run_probe(&arguments, variables)
+}
+
+/// Runs the probe with its outputs in a folder, and reads them.
+fn run_probe(arguments: &[String], variables: &[(&str, &str)]) -> Measured {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let output = probe()
@@ -45,22 +48,15 @@ fn measure_with(words: &[String], variables: &[(&str, &str)]) -> Measured {
         .env("PIDFILE", folder.path().join("puma.pid"))
         .arg("--out")
         .arg(&out)
-        .args(words)
+        .args(arguments)
         .output()
         .unwrap();
-    assert_measured(&output);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let run = fs::read(out.join("run.json")).unwrap();
     Measured {
         rows: read_csv(&out.join("connections.csv")),
-        run: read_run(&out),
+        run: serde_json::from_slice(&run).unwrap(),
     }
-}
-
-fn assert_measured(output: &Output) {
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(output));
-}
-
-fn read_run(out: &Path) -> Value {
-    serde_json::from_slice(&fs::read(out.join("run.json")).unwrap()).unwrap()
 }
 
 fn words(text: &str) -> Vec<String> {
@@ -85,6 +81,12 @@ impl Measured {
         pids
     }
 
+    /// How many connections were opened before a trigger was pulled.
+    fn opened_before(&self, trigger: &Value) -> usize {
+        let rows = self.rows.iter();
+        rows.filter(|row| opened(row) < at(trigger)).count()
+    }
+
     fn exits(&self) -> Vec<i64> {
         self.pids(&self.run["exits"])
     }
@@ -100,12 +102,12 @@ fn micros(row: &Row, column: &str) -> f64 {
     row[column].parse().unwrap()
 }
 
-/// When the first connection was opened, and a trigger pulled, in Unix nanoseconds.
-fn first_opened(measured: &Measured) -> i64 {
-    let opened = |row: &Row| row["opened_unix_ns"].parse().unwrap();
-    measured.rows.iter().map(opened).min().unwrap()
+/// When a connection was opened, in Unix nanoseconds.
+fn opened(row: &Row) -> i64 {
+    row["opened_unix_ns"].parse().unwrap()
 }
 
+/// When a trigger was pulled.
 fn at(trigger: &Value) -> i64 {
     trigger["at_unix_ns"].as_i64().unwrap()
 }
@@ -121,9 +123,10 @@ fn a_cluster_told_to_stop_serves_resets_and_refuses() {
         assert_eq!(row["curl_exit"], "0");
     }
     // What waits in the accept queue when the last worker closes its copy of the listener.
-    for row in measured.of("reset_empty") {
+    let reset = measured.of("reset_empty");
+    let queued = |row: &&&Row| row["request_acked"] == "true";
+    for row in reset.iter().filter(queued) {
         assert_eq!(shape(row), ">S <S. >. >P. <. <R.");
-        assert_eq!(row["request_acked"], "true");
         assert_eq!(row["errno"], "ECONNRESET");
         assert_eq!(row["rst_kind"], "active");
         assert_eq!(row["curl_exit"], "56");
@@ -137,14 +140,21 @@ fn a_cluster_told_to_stop_serves_resets_and_refuses() {
         assert_eq!(row["curl_exit"], "7");
         assert_eq!(row["retry_safe"], "yes");
     }
-    let (served, reset, refused) = (
-        measured.count("served"),
-        measured.count("reset_empty"),
-        measured.count("refused"),
+    for outcome in ["served", "reset_empty", "refused"] {
+        assert!(measured.count(outcome) > 0, "{:?}", measured.run);
+    }
+    // One that was being opened at the very moment may have been reset before it could ask.
+    let lost = measured.count("reset_empty") + measured.count("reset_on_connect");
+    assert!(
+        measured.count("reset_on_connect") <= 1,
+        "{:?}",
+        measured.run
     );
-    assert!(served > 0 && reset > 0 && refused > 0, "{:?}", measured.run);
-    assert_eq!(served + reset + refused, 50);
-    assert_eq!(measured.run["summary"]["lost"], reset);
+    assert_eq!(
+        measured.count("served") + lost + measured.count("refused"),
+        50
+    );
+    assert_eq!(measured.run["summary"]["lost"], lost);
 }
 
 #[test]
@@ -152,11 +162,10 @@ fn a_cluster_told_to_stop_serves_resets_and_refuses() {
 fn once_a_connection_is_refused_none_is_taken() {
     enter_namespace();
     let measured = measure("sleepy", "");
-    let opened = |row: &&Row| row["opened_unix_ns"].clone();
     let refused = measured.of("refused");
-    let first_refused = refused.iter().map(opened).min().unwrap();
+    let first_refused = refused.iter().map(|row| opened(row)).min().unwrap();
     let taken = measured.rows.iter().filter(|r| r["outcome"] != "refused");
-    let last_taken = taken.map(|row| opened(&row)).max().unwrap();
+    let last_taken = taken.map(opened).max().unwrap();
     assert!(last_taken < first_refused, "{last_taken} {first_refused}");
     assert!(refused.iter().all(|r| micros(r, "since_signal_us") > 0.0));
 }
@@ -165,8 +174,7 @@ fn once_a_connection_is_refused_none_is_taken() {
 #[ignore = "needs root, netns, puma"]
 fn a_cluster_that_drains_its_queue_loses_next_to_nothing() {
     enter_namespace();
-    let words: Vec<String> = words("--").into_iter().chain(puma("sleepy")).collect();
-    let measured = measure_with(&words, &[("DRAIN", "1")]);
+    let measured = measure_with("sleepy", "", &[("DRAIN", "1")]);
     // It drains until the queue is empty. Two workers take 100 requests per second and 250 come, so
     // it goes on for as long as anybody connects and refuses nobody (0 lost in 20 measured runs). A
     // connection that comes between the last look at the queue and the close is still reset.
@@ -185,7 +193,7 @@ fn a_server_killed_while_it_answers_closes_empty() {
         panic!("{:?}", measured.rows);
     };
     assert_eq!(row["outcome"], "closed_empty");
-    assert_eq!(shape(row), ">S <S. >. >P. <. <F. >F. <.");
+    assert!(shape(row).starts_with(">S <S. >. >P. <. <F."), "{row:?}");
     assert_eq!(row["curl_exit"], "52");
     assert_eq!(measured.run["server"]["status"], "killed by SIGKILL");
 }
@@ -255,7 +263,7 @@ fn a_running_puma_is_signalled_by_its_pid_or_its_pid_file() {
         let master = server.pid().to_string();
         let whom = if by == "--pid" { &master } else { &pidfile };
         let options = format!("--target {PUMA} --signal TERM {by} {whom}");
-        let measured = measure_with(&words(&options), &[]);
+        let measured = run_probe(&words(&options), &[]);
         let pids = &measured.run["triggers"][0]["pids"];
         assert_eq!(pids.to_string(), format!("[{master}]"));
         assert!(measured.count("served") > 0, "{:?}", measured.run);
@@ -273,9 +281,9 @@ fn a_command_is_the_trigger_and_its_output_and_status_are_recorded() {
     let pidfile = folder.path().join("puma.pid").display().to_string();
     let server = sleepy_cluster(&pidfile);
     let stop = format!("echo stopping; kill $(cat {pidfile}); exit 3");
-    let mut words = words(&format!("--target {PUMA} --trigger-at 100ms --trigger"));
-    words.push(stop.clone());
-    let measured = measure_with(&words, &[]);
+    let mut arguments = words(&format!("--target {PUMA} --trigger-at 40ms --trigger"));
+    arguments.push(stop.clone());
+    let measured = run_probe(&arguments, &[]);
     let [started, ended] = &measured.run["triggers"].as_array().unwrap()[..] else {
         panic!("{:?}", measured.run["triggers"]);
     };
@@ -283,7 +291,7 @@ fn a_command_is_the_trigger_and_its_output_and_status_are_recorded() {
     assert_eq!(ended["output"], "stopping\n");
     assert_eq!(ended["status"], "exit status: 3");
     assert!(at(ended) > at(started));
-    assert_after(100, at(started), first_opened(&measured));
+    assert_by_the_clock(&measured, started);
     assert!(measured.count("refused") > 0, "{:?}", measured.run);
     server.wait();
 }
@@ -292,19 +300,18 @@ fn a_command_is_the_trigger_and_its_output_and_status_are_recorded() {
 #[ignore = "needs root, netns, puma"]
 fn a_signal_is_sent_so_long_after_the_first_syn() {
     enter_namespace();
-    let measured = measure("sleepy", "--signal TERM@100ms");
+    let measured = measure("sleepy", "--signal TERM@40ms");
     let trigger = &measured.run["triggers"][0];
-    assert_after(100, at(trigger), first_opened(&measured));
+    assert_by_the_clock(&measured, trigger);
     assert!(measured.count("refused") > 0, "{:?}", measured.run);
 }
 
-/// Not before its time, and not so late that it was something else. The time counts from the call
-/// of connect(), which comes just before the SYN.
-fn assert_after(milliseconds: i64, at: i64, first: i64) {
-    let after = at - first;
-    let wanted = milliseconds * 1_000_000;
-    assert!(after > wanted - 1_000_000, "{after} ns");
-    assert!(after < wanted + 50_000_000, "{after} ns");
+/// Pulled 40 ms after the first SYN, and not after half the connections as it would be by default.
+fn assert_by_the_clock(measured: &Measured, trigger: &Value) {
+    let first = measured.rows.iter().map(opened).min().unwrap();
+    // Time counts from the call of connect(), which comes just before the SYN.
+    assert!(at(trigger) - first > 39_000_000, "{trigger:?}");
+    assert!(measured.opened_before(trigger) < 25, "{trigger:?}");
 }
 
 #[test]
@@ -319,12 +326,8 @@ fn two_signals_are_sent_in_their_order() {
     assert_eq!(first["action"], "SIGTTIN");
     assert_eq!(second["action"], "SIGTERM");
     // What rows count from is the first.
-    let started_before = |signal: &Value| {
-        let opened = |row: &&Row| row["opened_unix_ns"].parse::<i64>().unwrap() < at(signal);
-        measured.rows.iter().filter(opened).count()
-    };
-    assert_eq!(started_before(first), 10);
-    assert_eq!(started_before(second), 40);
+    assert_eq!(measured.opened_before(first), 10);
+    assert_eq!(measured.opened_before(second), 40);
     let before = |row: &&Row| micros(row, "since_signal_us") < 0.0;
     assert_eq!(measured.rows.iter().filter(before).count(), 10);
 }
@@ -340,6 +343,10 @@ fn idle_connections_send_their_request_after_the_signal() {
     for row in idle {
         let opened = micros(row, "since_signal_us");
         assert!(opened < 0.0, "{row:?}");
+        // Where both workers had closed the listener by then it can no longer ask.
+        if row["outcome"] == "reset_on_connect" {
+            continue;
+        }
         // The default of --idle-delay.
         let sent = opened + micros(row, "request_us");
         assert!(sent >= 10_000.0, "{row:?}");
