@@ -1,0 +1,146 @@
+//! How many connections, how fast, and what this host and the target's owner allow of that.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::{PlanError, Target, refuse};
+use crate::cli::RunArgs;
+use crate::connect::request::Template;
+use crate::connect::schedule::Arrivals;
+use crate::connect::socket::{ExpectedContent, Job};
+use crate::sys::host;
+
+/// Arrivals per second where something is triggered and nothing else is said.
+const DEFAULT_RATE: f64 = 250.0;
+/// Connections where nothing is said.
+const DEFAULT_COUNT: u64 = 50;
+/// Above this many open, or opened per second, a target that is not this host needs --allow-load.
+const LOAD_CEILING: u64 = 1_000;
+/// Descriptors that the probe needs besides its connections.
+const OWN_FILES: u64 = 64;
+
+/// How connections are made.
+#[derive(Clone, Debug)]
+pub(crate) struct Load {
+    pub(crate) count: u64,
+    pub(crate) idle: u64,
+    pub(crate) idle_delay: Duration,
+    pub(crate) arrivals: Arrivals,
+    pub(crate) timeout: Duration,
+    pub(crate) allow_load: bool,
+}
+
+impl Load {
+    /// Fits the load to `target`, which is `this_host` or not: refuses too much for another, and says
+    /// how many source addresses it takes and what of it cannot be had.
+    pub(crate) fn fit(
+        mut self,
+        target: &Target,
+        this_host: bool,
+        request: Template,
+        content: ExpectedContent,
+        notes: &mut Vec<String>,
+    ) -> Result<Job, PlanError> {
+        if !self.allow_load && !this_host {
+            self.hold_to_ceiling(target)?;
+        }
+        let open = self.most_open();
+        let wanted = open.saturating_add(OWN_FILES);
+        let files = host::raise_open_files(wanted).unwrap_or(wanted);
+        if files < wanted {
+            notes.push(format!(
+                "only {files} files may be open and {open} connections may need to be; those beyond \
+                 are local_error rows (raise it with `ulimit -Hn`, or give a smaller --concurrency)"
+            ));
+        }
+        let loopback_v4 = matches!(target.address.ip(), IpAddr::V4(ip) if ip.is_loopback());
+        let ports = host::ephemeral_ports().unwrap_or(u64::MAX);
+        // The last tenth of a port range is slow to find.
+        let easy = (ports / 10 * 9).max(1);
+        let mut sources = 1;
+        if open > easy && loopback_v4 {
+            sources = u8::try_from(open.div_ceil(easy))
+                .unwrap_or(u8::MAX)
+                .min(250);
+        } else if open > ports {
+            notes.push(format!(
+                "{open} connections may be open and there are {ports} source ports; those beyond \
+                 are local_error rows (widen net.ipv4.ip_local_port_range)"
+            ));
+        }
+        Ok(Job {
+            target: target.address,
+            count: self.count,
+            idle: self.idle,
+            idle_delay: self.idle_delay,
+            arrivals: self.arrivals,
+            timeout: self.timeout,
+            request,
+            content,
+            sources,
+        })
+    }
+
+    fn hold_to_ceiling(&mut self, target: &Target) -> Result<(), PlanError> {
+        let open = self.most_open();
+        if open > LOAD_CEILING {
+            return refuse(format!(
+                "{open} connections may be open at once and {} is not this host; give a smaller \
+                 --concurrency or --count, or --allow-load if its owner agrees",
+                target.address
+            ));
+        }
+        let gap = Duration::from_nanos(1_000_000_000 / LOAD_CEILING);
+        match &mut self.arrivals {
+            Arrivals::Spaced(spacing) if *spacing < gap => refuse(format!(
+                "over {LOAD_CEILING} connections per second and {} is not this host; give a \
+                 smaller --rate, or --allow-load if its owner agrees",
+                target.address
+            )),
+            Arrivals::Closed { pace, .. } => {
+                *pace = Some(gap);
+                Ok(())
+            }
+            Arrivals::Spaced(_) | Arrivals::AtOnce => Ok(()),
+        }
+    }
+
+    /// The most connections that can be open at a time.
+    fn most_open(&self) -> u64 {
+        match self.arrivals {
+            Arrivals::AtOnce => self.count,
+            Arrivals::Closed { limit, .. } => (limit + self.idle).min(self.count),
+            Arrivals::Spaced(gap) => {
+                let per_timeout = self.timeout.as_nanos() / gap.as_nanos().max(1) + 2;
+                let open = u64::try_from(per_timeout).unwrap_or(u64::MAX);
+                open.saturating_add(self.idle).min(self.count)
+            }
+        }
+    }
+}
+
+pub(super) fn count(args: &RunArgs) -> Result<u64, PlanError> {
+    let (Some(rate), Some(span)) = (args.rate, args.duration) else {
+        return Ok(args.count.unwrap_or(DEFAULT_COUNT));
+    };
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "saturates, and is checked"
+    )]
+    let count = (rate * span.as_secs_f64()).round() as u64;
+    if count == 0 {
+        return refuse("--rate and --duration together make no connection; give more of either");
+    }
+    Ok(count)
+}
+
+pub(super) fn arrivals(args: &RunArgs, triggered: bool) -> Arrivals {
+    let spaced = |rate: f64| Arrivals::Spaced(Duration::from_secs_f64(1.0 / rate));
+    match (args.rate, args.concurrency) {
+        (Some(rate), _) => spaced(rate),
+        (None, Some(limit)) => Arrivals::Closed { limit, pace: None },
+        (None, None) if triggered => spaced(DEFAULT_RATE),
+        (None, None) => Arrivals::AtOnce,
+    }
+}
