@@ -45,7 +45,10 @@ pub(crate) struct Server {
     output: Output,
     shells: Shells,
     status: Option<WaitStatus>,
+    /// Nothing of it is left.
     gone: bool,
+    /// What is left cannot be ended.
+    given_up: bool,
 }
 
 /// Why the server could not be probed.
@@ -150,6 +153,7 @@ impl Server {
             shells,
             status: None,
             gone: false,
+            given_up: false,
         })
     }
 
@@ -347,6 +351,7 @@ impl Server {
             }
             self.wait_a_moment();
         }
+        self.given_up = !self.gone;
     }
 
     /// Waits for the command to end; when it has, orphans are left that no descriptor announces.
@@ -361,7 +366,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if !self.is_gone() {
+        if !self.given_up && !self.is_gone() {
             self.kill_all();
         }
     }

@@ -162,7 +162,7 @@ impl Report<'_> {
         } = self.ended;
         trigger_remarks(log, &mut lines);
         if let Some(stop) = self.server.and_then(|s| s.stop.as_ref()) {
-            lines.extend(self.stop_remarks(stop));
+            lines.extend(self.stop_remark(stop));
         }
         if let Some(wire) = capture {
             lines.push(format!(
@@ -199,22 +199,19 @@ impl Report<'_> {
     }
 
     /// How the server did not stop by itself.
-    fn stop_remarks(&self, stop: &Stop) -> Vec<String> {
-        let mut lines = Vec::new();
-        if let Some(killed) = stop.killed {
-            let since =
-                |asked: Stamp| format!(" {} after it was asked to", millis(killed.since(asked)));
-            let after = stop.asked.or(self.signal()).map_or_else(String::new, since);
-            lines.push(format!("the server had not stopped{after}, and was killed"));
-        }
-        if !stop.left.is_empty() {
+    fn stop_remark(&self, stop: &Stop) -> Option<String> {
+        let killed = stop.killed?;
+        let since =
+            |asked: Stamp| format!(" {} after it was asked to", millis(killed.since(asked)));
+        let after = stop.asked.or(self.signal()).map_or_else(String::new, since);
+        let end = if stop.left.is_empty() {
+            "was killed".to_owned()
+        } else {
             let pids: Vec<String> = stop.left.iter().map(ToString::to_string).collect();
-            lines.push(format!(
-                "could not end {}, not ours to signal or hanging in the kernel: end them yourself",
-                pids.join(", ")
-            ));
-        }
-        lines
+            let pids = pids.join(", ");
+            format!("could not be killed: end {pids} yourself, as another user or as root")
+        };
+        Some(format!("the server had not stopped{after}, and {end}"))
     }
 
     fn run_json(&self, notes: &Notes) -> RunReport {
