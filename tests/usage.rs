@@ -272,6 +272,21 @@ fn one_file_under_two_names_is_one_output_too_many() {
 }
 
 #[test]
+fn a_run_that_never_began_leaves_no_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let to = out.display();
+    for words in [
+        format!("--target 192.0.2.1:80 -n 2000 --out {to}"),
+        format!("--out {to} -- /no/such/program"),
+    ] {
+        let output = run_probe(&words);
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert_eq!(fs::read_dir(&out).unwrap().count(), 0, "{words}");
+    }
+}
+
+#[test]
 fn a_full_disk_costs_only_what_was_to_go_there() {
     let folder = tempfile::tempdir().unwrap();
     let csv = folder.path().join("connections.csv");

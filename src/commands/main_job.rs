@@ -35,11 +35,11 @@ pub(super) fn run(args: RunArgs, words: &[OsString]) -> Result<ExitCode> {
     let interrupt = Interrupt::catch().context("cannot catch SIGINT and SIGTERM")?;
     let mut notes = Notes::new(plan.outputs.quiet);
     notes.tell_all(&mut plan.notes);
-    let mut opened = outputs::open(&plan.outputs, plan.command.is_some())?;
-    let log = opened.log.take();
     if plan.wire == WireWish::Required {
         PacketTap::may_open().map_err(|error| anyhow!("{}", wire_refused(&error, plan.wire)))?;
     }
+    let mut opened = outputs::open(&plan.outputs, plan.command.is_some())?;
+    let log = opened.log.take();
     let shells = Shells::default();
     let started = start_server(&plan, log, shells.clone(), clock, &interrupt, &mut notes);
     let (mut server, target) = match (started, interrupt.exit_code()) {
@@ -64,7 +64,13 @@ pub(super) fn run(args: RunArgs, words: &[OsString]) -> Result<ExitCode> {
         writers: std::mem::take(&mut opened.writers),
     };
     let (run_id, target) = (setup.run_id.clone(), setup.target.clone());
-    let mut run = setup.prepare(&mut plan, server.as_ref(), &mut notes)?;
+    let mut run = match setup.prepare(&mut plan, server.as_ref(), &mut notes) {
+        Ok(run) => run,
+        Err(error) => {
+            opened.discard();
+            return Err(error);
+        }
+    };
     let measured = run.measure(&interrupt, !plan.outputs.quiet);
     let ended = run.end(server.as_mut(), &interrupt);
     let code = Report {
