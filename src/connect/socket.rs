@@ -183,17 +183,19 @@ impl Engine {
             self.handle(Token::unpack(event.data.u64()), event.flags, now);
         }
         self.expire(self.clock.now());
-        if !self.settled && self.idle_started == self.job.idle {
-            self.settled = self.waiting.iter().all(|&token| {
-                let slot = &self.slots[token.slot as usize];
-                let open = slot
-                    .conn
-                    .as_ref()
-                    .filter(|_| slot.generation == token.generation);
-                open.is_none_or(|conn| !conn.is_connecting())
-            });
-        }
+        self.settle();
         Ok(())
+    }
+
+    /// Notes that the idle cohort stands: every one was opened, and answered or given up on.
+    fn settle(&mut self) {
+        if self.settled || self.idle_started < self.job.idle {
+            return;
+        }
+        let Engine { waiting, slots, .. } = self;
+        let connecting =
+            |&token: &Token| live(slots, token).is_some_and(|conn| conn.is_connecting());
+        self.settled = !waiting.iter().any(connecting);
     }
 
     fn open(&self) -> u64 {
