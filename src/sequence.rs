@@ -189,6 +189,7 @@ fn parse_number(digits: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn repeats_are_folded_when_pushed_and_when_parsed() {
@@ -234,5 +235,26 @@ mod tests {
     fn a_shape_forgets_lengths_and_repeats() {
         let sequence: Sequence = ">S >S <S. >. >P.(83) <P.(5)x3 <P.(7) <F.".parse().unwrap();
         assert_eq!(sequence.shape().to_string(), ">S <S. >. >P. <P. <F.");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_printed_parses_to_itself(
+            segments in proptest::collection::vec((any::<bool>(), any::<u8>(), 0_u32..3), 0..40),
+        ) {
+            let mut sequence = Sequence::default();
+            for (to_server, flags, len) in segments {
+                let direction = if to_server { Direction::ToServer } else { Direction::ToClient };
+                sequence.push(direction, Flags(flags), len * 700);
+            }
+            prop_assert_eq!(sequence.to_string().parse(), Ok(sequence));
+        }
+
+        #[test]
+        fn no_text_panics(text in "[<>]?[FSRP.UEWx()0-9n ]{0,30}") {
+            if let Ok(sequence) = text.parse::<Sequence>() {
+                prop_assert_eq!(sequence.to_string().parse(), Ok(sequence));
+            }
+        }
     }
 }
