@@ -415,14 +415,6 @@ impl Flow {
     pub fn retransmits(&self) -> u32 {
         self.client.retransmits()
     }
-
-    /// The initial sequence number of the side that sent `direction`.
-    pub fn isn(&self, direction: Direction) -> Option<u32> {
-        match direction {
-            Direction::ToServer => self.client.isn(),
-            Direction::ToClient => self.server.isn(),
-        }
-    }
 }
 
 fn opposite(direction: Direction) -> Direction {

@@ -97,8 +97,6 @@ pub struct RecordTimes {
     pub first_byte: Option<Stamp>,
     /// What decided the outcome.
     pub end: Option<Stamp>,
-    /// When the socket was closed.
-    pub closed: Option<Stamp>,
 }
 
 impl Record {

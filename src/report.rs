@@ -36,3 +36,14 @@ pub(crate) fn errno_symbol(errno: Errno) -> String {
     };
     format!("{os:?}")
 }
+
+/// The columns that docs/columns.md lists between two of its headings.
+#[cfg(test)]
+fn documented(from: &str, to: &str) -> Vec<&'static str> {
+    include_str!("../docs/columns.md")
+        .lines()
+        .skip_while(|line| *line != from)
+        .take_while(|line| *line != to)
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+        .collect()
+}

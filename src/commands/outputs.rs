@@ -95,29 +95,18 @@ pub(super) fn open(outputs: &Outputs, server_log: bool) -> Result<OpenOutputs> {
     opened.stdout_taken |= named.iter().any(|n| n.as_deref() == Some(Path::new("-")));
     if let Some(folder) = &outputs.folder {
         make_folder(folder)?;
-        add(&mut writers.csv, Some(&folder.join("connections.csv")), csv)?;
-        add(
-            &mut writers.events,
-            Some(&folder.join("events.csv")),
-            events,
-        )?;
-        add(
-            &mut writers.json,
-            Some(&folder.join("connections.ndjson")),
-            json,
-        )?;
-        let names = [
-            "connections.csv",
-            "events.csv",
-            "connections.ndjson",
-            "run.json",
-            "server.log",
-        ];
-        opened.made = names.iter().map(|name| folder.join(name)).collect();
-        let run = folder.join("run.json");
+        let mut file = |name| {
+            let path = folder.join(name);
+            opened.made.push(path.clone());
+            path
+        };
+        add(&mut writers.csv, Some(&file("connections.csv")), csv)?;
+        add(&mut writers.events, Some(&file("events.csv")), events)?;
+        add(&mut writers.json, Some(&file("connections.ndjson")), json)?;
+        let run = file("run.json");
         opened.run = Some((run.clone(), create(&run)?));
         if server_log {
-            opened.log = Some(create(&folder.join("server.log"))?);
+            opened.log = Some(create(&file("server.log"))?);
         }
     }
     Ok(opened)
@@ -131,15 +120,10 @@ fn add<T>(
     let Some(path) = path else {
         return Ok(());
     };
-    let out: Box<dyn Write + Send> = if path == Path::new("-") {
-        Box::new(io::stdout())
+    let (out, name): (Box<dyn Write + Send>, String) = if path == Path::new("-") {
+        (Box::new(io::stdout()), "stdout".to_owned())
     } else {
-        Box::new(create(path)?)
-    };
-    let name = if path == Path::new("-") {
-        "stdout".to_owned()
-    } else {
-        path.display().to_string()
+        (Box::new(create(path)?), path.display().to_string())
     };
     let to = make(BufWriter::with_capacity(64 * 1024, out))
         .with_context(|| format!("cannot write {name}"))?;

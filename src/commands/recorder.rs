@@ -1,9 +1,7 @@
 //! A thread of its own that joins what sockets and wire say, counts each record as it is complete,
 //! and hands it to the [`writer`](super::writer).
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -45,7 +43,6 @@ pub(super) struct Recorded {
 pub(super) struct Recorder {
     sender: SyncSender<Message>,
     writer: Writer,
-    failed: Arc<AtomicBool>,
     thread: JoinHandle<Summary>,
 }
 
@@ -72,7 +69,6 @@ impl Recorder {
             .spawn(move || work.run(&receiver))?;
         Ok(Recorder {
             sender,
-            failed: writer.failed(),
             writer,
             thread,
         })
@@ -110,7 +106,7 @@ impl Recorder {
 
     /// Whether no output is left to write to, and the run had better end.
     pub(super) fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::Relaxed)
+        self.writer.has_failed()
     }
 
     /// Waits until everything is written.
@@ -128,7 +124,7 @@ impl Recorder {
 
 struct Work {
     join: Join,
-    writer: std::sync::mpsc::Sender<Job>,
+    writer: Sender<Job>,
     summary: Summary,
     clock: Clock,
     done: Option<Stamp>,

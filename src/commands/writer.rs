@@ -79,9 +79,9 @@ impl Writer {
         self.jobs.clone()
     }
 
-    /// Raised once the last output could not be written.
-    pub(super) fn failed(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.failed)
+    /// Whether no output is left to write to.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
     }
 
     /// Waits until everything is written, and says what could not be.

@@ -25,7 +25,7 @@ const EVENTS: usize = 256;
 /// Connections opened before the engine looks at those that are open.
 const BURST: usize = 64;
 /// Loopback source addresses used at most: 127.0.0.1 to 127.0.0.250.
-const LOOPBACK_SOURCES: u8 = 250;
+pub(crate) const LOOPBACK_SOURCES: u8 = 250;
 
 /// What the engine is to do.
 #[derive(Clone, Debug)]

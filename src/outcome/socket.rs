@@ -21,8 +21,6 @@ pub struct Attempt {
     pub due: Option<Stamp>,
     /// Just before connect() was called (or before what failed locally).
     pub opened: Stamp,
-    /// When connect() had returned: the SYN left in between.
-    pub called: Stamp,
     /// When the socket was first seen connected.
     pub connected: Option<Stamp>,
     /// Just before the first byte of the request was written.

@@ -413,7 +413,6 @@ mod socket_alone {
             peer: crate::flow::script::ends().server,
             due: None,
             opened: Stamp(0),
-            called: Stamp(1),
             connected: None,
             request: None,
             request_len: 20,

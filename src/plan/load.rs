@@ -7,7 +7,7 @@ use super::{PlanError, Target, refuse};
 use crate::cli::RunArgs;
 use crate::connect::request::Template;
 use crate::connect::schedule::Arrivals;
-use crate::connect::socket::{ExpectedContent, Job};
+use crate::connect::socket::{ExpectedContent, Job, LOOPBACK_SOURCES};
 use crate::sys::host;
 
 /// Arrivals per second where something is triggered and nothing else is said.
@@ -60,8 +60,7 @@ impl Load {
         let mut sources = 1;
         if open > easy && loopback_v4 {
             sources = u8::try_from(open.div_ceil(easy))
-                .unwrap_or(u8::MAX)
-                .min(250);
+                .map_or(LOOPBACK_SOURCES, |n| n.min(LOOPBACK_SOURCES));
         } else if open > ports {
             notes.push(format!(
                 "{open} connections may be open and there are {ports} source ports; those beyond \

@@ -247,7 +247,6 @@ fn socket_times(attempt: &Attempt) -> RecordTimes {
         request_acked: None,
         first_byte: attempt.response.first_byte,
         end: None,
-        closed: Some(attempt.ended),
     }
 }
 

@@ -176,6 +176,7 @@ pub(crate) const COLUMNS: &[Column] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::documented;
 
     #[test]
     fn spans_have_three_decimals_and_a_sign() {
@@ -194,14 +195,7 @@ mod tests {
 
     #[test]
     fn every_column_has_its_entry_in_the_docs_in_order() {
-        let docs = include_str!("../../docs/columns.md");
-        let documented: Vec<&str> = docs
-            .lines()
-            .skip_while(|line| *line != "## connections.csv")
-            .take_while(|line| *line != "## events.csv")
-            .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
-            .collect();
         let columns: Vec<&str> = COLUMNS.iter().map(|column| column.name).collect();
-        assert_eq!(documented, columns);
+        assert_eq!(documented("## connections.csv", "## events.csv"), columns);
     }
 }

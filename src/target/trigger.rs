@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -96,24 +96,19 @@ pub(crate) struct Shells {
 impl Shells {
     /// Those that run now.
     pub(crate) fn pids(&self) -> Vec<Pid> {
-        self.running
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.lock().clone()
     }
 
     fn add(&self, pid: Pid) {
-        self.running
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(pid);
+        self.lock().push(pid);
     }
 
     fn remove(&self, pid: Pid) {
-        self.running
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|&p| p != pid);
+        self.lock().retain(|&p| p != pid);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Pid>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -71,6 +71,17 @@ pub(super) struct Log {
 }
 
 impl Log {
+    /// The instant before the first trigger.
+    pub(super) fn signal(&self) -> Option<Stamp> {
+        self.fired.iter().map(|fired| fired.at).min()
+    }
+
+    /// When the server's main process was seen to have exited.
+    pub(super) fn master_exit(&self) -> Option<Stamp> {
+        let of_master = |(pid, _): &&(Pid, Stamp)| Some(*pid) == self.master;
+        self.exits.iter().find(of_master).map(|&(_, at)| at)
+    }
+
     /// Whether a signal reached nobody, or a command failed or had to be ended.
     pub(super) fn has_failed_trigger(&self) -> bool {
         let unsent = |fired: &Fired| fired.sent.iter().any(|(_, sent)| sent.is_err());
@@ -130,9 +141,6 @@ impl Run {
         let began = self.parts.clock.now();
         while !self.parts.engine.is_done() || self.parts.triggers.is_pending() {
             if interrupt.came() || self.parts.recorder.has_failed() {
-                self.log.unfired = self.parts.triggers.is_pending();
-                self.parts.engine.interrupt();
-                self.hand_over();
                 break;
             }
             self.pull_triggers()?;
@@ -196,11 +204,7 @@ impl Run {
     /// Watches those of the server's processes that are not watched yet.
     fn watch_server(&mut self) {
         self.looked = self.parts.clock.now();
-        let gone = self
-            .log
-            .exits
-            .iter()
-            .any(|&(pid, _)| Some(pid) == self.log.master);
+        let gone = self.log.master_exit().is_some();
         if let Some(master) = self.log.master.filter(|_| !gone) {
             // Without a thread to spare their exits go unrecorded; the connections do not.
             let _ = self.parts.exits.watch_tree(master);
@@ -260,15 +264,15 @@ impl Run {
         server: Option<&mut StartedServer>,
         interrupt: &Interrupt,
     ) -> Ended {
+        // Whatever ended the measuring, what is still open now is not waited for.
+        self.log.unfired = self.parts.triggers.is_pending();
+        self.parts.engine.interrupt();
+        self.hand_over();
         let took_ns = self
             .parts
             .engine
             .first_opened()
             .map_or(0, |first| self.parts.clock.now().since(first));
-        if !self.parts.engine.is_done() {
-            self.parts.engine.interrupt();
-            self.hand_over();
-        }
         let came = || interrupt.came();
         let results = self.parts.triggers.wait_results(TRIGGER_PATIENCE, &came);
         self.note_commands(results);

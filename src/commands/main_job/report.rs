@@ -110,7 +110,7 @@ impl Report<'_> {
             target: self.target_name(),
             took_ns: self.ended.took_ns,
             triggers: self.ended.log.fired.iter().map(describe).collect(),
-            signal: self.signal(),
+            signal: self.ended.log.signal(),
             notes: self.remarks(),
         }
     }
@@ -135,10 +135,6 @@ impl Report<'_> {
         };
         say(&mut io::stderr(), &format!("probe: gate failed: {why}\n"));
         1
-    }
-
-    fn signal(&self) -> Option<Stamp> {
-        self.ended.log.fired.iter().map(|fired| fired.at).min()
     }
 
     fn target_name(&self) -> String {
@@ -203,7 +199,10 @@ impl Report<'_> {
         let killed = stop.killed?;
         let since =
             |asked: Stamp| format!(" {} after it was asked to", millis(killed.since(asked)));
-        let after = stop.asked.or(self.signal()).map_or_else(String::new, since);
+        let after = stop
+            .asked
+            .or(self.ended.log.signal())
+            .map_or_else(String::new, since);
         let end = if stop.left.is_empty() {
             "was killed".to_owned()
         } else {
@@ -251,15 +250,13 @@ impl Report<'_> {
             interrupted: self.interrupt.came(),
             notes: notes.lines.clone(),
             capture: ended.capture,
-            summary: SummaryReport::new(&ended.recorded.summary, self.signal()),
+            summary: SummaryReport::new(&ended.recorded.summary, self.ended.log.signal()),
         }
     }
 }
 
 fn trigger_remarks(log: &Log, lines: &mut Vec<String>) {
-    let exit = log.exits.iter().find(|(pid, _)| Some(*pid) == log.master);
-    let signal = log.fired.iter().map(|fired| fired.at).min();
-    if let (Some(&(_, exit)), Some(signal)) = (exit, signal)
+    if let (Some(exit), Some(signal)) = (log.master_exit(), log.signal())
         && exit < signal
     {
         let before = millis(signal.since(exit));

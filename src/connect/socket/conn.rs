@@ -120,7 +120,6 @@ impl Conn {
             peer: target,
             due,
             opened,
-            called: opened,
             connected: None,
             request: None,
             request_len: 0,
@@ -144,7 +143,6 @@ impl Conn {
         };
         attempt.opened = clock.now();
         let called = socket.connect(&SockAddr::from(target));
-        attempt.called = clock.now();
         attempt.local = local_address(&socket);
         if attempt
             .local

@@ -12,7 +12,6 @@ fn attempt(conn: u64, opened: i64, end: SocketEnd, ended: i64) -> Attempt {
         peer: ends().server,
         due: None,
         opened: Stamp(opened),
-        called: Stamp(opened),
         connected: Some(Stamp(opened + TICK)),
         request: Some(Stamp(opened + 2 * TICK)),
         request_len: 27,
