@@ -1,7 +1,6 @@
 //! The probe's sequences against a capture of the same packets: whatever a server does, every
 //! connection must read the same in connections.csv as tshark tells it from tcpdump's file.
 #![expect(
-    clippy::disallowed_methods,
     clippy::panic,
     clippy::unwrap_used,
     reason = "tests start processes, read what they wrote, and end at the first surprise"
@@ -10,7 +9,6 @@
 mod common;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
 use std::net::SocketAddr;
 
 use common::namespace::Namespace;
@@ -20,7 +18,7 @@ use common::tshark::{Capture, CapturedFlow, CapturedSegment};
 use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
 use nix::unistd::Pid;
 
-use common::{Row, enter_namespace, nft, probe, read_csv, run, stderr};
+use common::{Row, enter_namespace, nft, probe, read_csv, run, run_json, stderr};
 
 /// A flow's SYN lies so near to what its row says, or it is another flow's.
 const SAME_SYN_NS: i64 = 1_000_000;
@@ -53,11 +51,10 @@ fn watch_both(interface: &str, server: SocketAddr, options: &str, command: &[Str
     let output = probe.output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let captured = capture.finish(server);
-    let run = fs::read(out.join("run.json")).unwrap();
     Both {
         rows: read_csv(&out.join("connections.csv")),
         events: read_csv(&out.join("events.csv")),
-        run: serde_json::from_slice(&run).unwrap(),
+        run: run_json(&out),
         captured,
     }
 }
@@ -203,29 +200,45 @@ fn median(mut values: Vec<i64>) -> i64 {
 const V4: &str = "127.0.0.1:8080";
 const PUMA: &str = "127.0.0.1:9292";
 
+/// Two thousand answers of a few bytes, 64 at a time.
+fn short_answers() -> Both {
+    let server = V4.parse().unwrap();
+    let nginx = Nginx::on(server, 0);
+    let options = "--count 2000 --concurrency 64 --signal none";
+    watch_both("lo", server, options, &nginx.command())
+}
+
+/// Two hundred answers of 200 KiB each, as they pass `interface`; the server is started as `inside`
+/// has it.
+fn long_answers(
+    interface: &str,
+    server: &str,
+    inside: impl FnOnce(&[String]) -> Vec<String>,
+) -> Both {
+    let server = server.parse().unwrap();
+    let nginx = Nginx::on(server, 200 << 10);
+    let options = "--count 200 --concurrency 16 --path /large --signal none";
+    watch_both(interface, server, options, &inside(&nginx.command()))
+}
+
+/// Nothing but served, and so many.
+fn served(n: usize) -> Outcomes {
+    BTreeMap::from([("served".to_owned(), n)])
+}
+
 #[test]
 #[ignore = "needs root, netns, tcpdump, tshark, nginx"]
 fn two_thousand_short_answers_on_one_processor() {
     enter_namespace();
     one_processor();
-    let server = V4.parse().unwrap();
-    let nginx = Nginx::on(server, 0);
-    let options = "--count 2000 --concurrency 64 --signal none";
-    let both = watch_both("lo", server, options, &nginx.command());
-    let outcomes = both.assert_equal();
-    assert_eq!(outcomes, BTreeMap::from([("served".to_owned(), 2000)]));
+    assert_eq!(short_answers().assert_equal(), served(2000));
 }
 
 #[test]
 #[ignore = "needs root, netns, tcpdump, tshark, nginx"]
 fn two_thousand_short_answers_on_all_processors() {
     enter_namespace();
-    let server = V4.parse().unwrap();
-    let nginx = Nginx::on(server, 0);
-    let options = "--count 2000 --concurrency 64 --signal none";
-    let both = watch_both("lo", server, options, &nginx.command());
-    let outcomes = both.assert_same_segments();
-    assert_eq!(outcomes, BTreeMap::from([("served".to_owned(), 2000)]));
+    assert_eq!(short_answers().assert_same_segments(), served(2000));
 }
 
 #[test]
@@ -233,12 +246,8 @@ fn two_thousand_short_answers_on_all_processors() {
 fn answers_of_many_segments() {
     enter_namespace();
     one_processor();
-    let server = V4.parse().unwrap();
-    let nginx = Nginx::on(server, 200 << 10);
-    let options = "--count 200 --concurrency 16 --path /large --signal none";
-    let both = watch_both("lo", server, options, &nginx.command());
-    let outcomes = both.assert_equal();
-    assert_eq!(outcomes, BTreeMap::from([("served".to_owned(), 200)]));
+    let both = long_answers("lo", V4, <[String]>::to_vec);
+    assert_eq!(both.assert_equal(), served(200));
 }
 
 #[test]
@@ -246,12 +255,8 @@ fn answers_of_many_segments() {
 fn answers_over_ipv6() {
     enter_namespace();
     one_processor();
-    let server = "[::1]:8080".parse().unwrap();
-    let nginx = Nginx::on(server, 200 << 10);
-    let options = "--count 200 --concurrency 16 --path /large --signal none";
-    let both = watch_both("lo", server, options, &nginx.command());
-    let outcomes = both.assert_equal();
-    assert_eq!(outcomes, BTreeMap::from([("served".to_owned(), 200)]));
+    let both = long_answers("lo", "[::1]:8080", <[String]>::to_vec);
+    assert_eq!(both.assert_equal(), served(200));
 }
 
 #[test]
@@ -267,13 +272,8 @@ fn answers_from_another_host() {
     run("ip", &["link", "set", "near", "up"]);
     there.run("ip", &["addr", "add", "10.0.0.2/24", "dev", "far"]);
     there.run("ip", &["link", "set", "far", "up"]);
-    let server = "10.0.0.2:8080".parse().unwrap();
-    let nginx = Nginx::on(server, 200 << 10);
-    let command = there.command(&nginx.command());
-    let options = "--count 200 --concurrency 16 --path /large --signal none";
-    let both = watch_both("near", server, options, &command);
-    let outcomes = both.assert_equal();
-    assert_eq!(outcomes, BTreeMap::from([("served".to_owned(), 200)]));
+    let both = long_answers("near", "10.0.0.2:8080", |command| there.command(command));
+    assert_eq!(both.assert_equal(), served(200));
 }
 
 #[test]

@@ -1,20 +1,17 @@
 //! The stops of Puma that the probe was made for: what their clients see, whom signals reach, and
 //! what run.json says of it.
 #![expect(
-    clippy::disallowed_methods,
     clippy::unwrap_used,
     reason = "tests start processes, read what they wrote, and end at the first surprise"
 )]
 
 mod common;
 
-use std::fs;
-
 use serde_json::Value;
 
 use common::process::exists;
 use common::puma::{puma, sleepy_cluster};
-use common::{Row, enter_namespace, probe, read_csv, stderr};
+use common::{Row, enter_namespace, probe, read_csv, run_json, stderr};
 use probe::sequence::Sequence;
 
 /// Where the scenarios listen.
@@ -52,10 +49,9 @@ fn run_probe(arguments: &[String], variables: &[(&str, &str)]) -> Measured {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    let run = fs::read(out.join("run.json")).unwrap();
     Measured {
         rows: read_csv(&out.join("connections.csv")),
-        run: serde_json::from_slice(&run).unwrap(),
+        run: run_json(&out),
     }
 }
 

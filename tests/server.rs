@@ -18,22 +18,14 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
-use serde_json::Value;
 
-use common::process::{Held, RunningProbe, exists};
+use common::process::{Held, RunningProbe, assert_ended, exists, ruby};
 use common::puma::puma;
-use common::{enter_namespace, probe, rows, stderr, stdout};
+use common::{enter_namespace, rows, run_json, run_probe_with, stderr, stdout};
 use probe::sequence::Sequence;
 
 /// So many connections that the probe is still at work when it is interrupted.
 const LONG: &str = "--rate 50 --count 3000 --signal none";
-
-/// A server in a few words of Ruby.
-fn ruby(script: &str) -> Vec<String> {
-    ["ruby", "-rsocket", "-e", script]
-        .map(str::to_owned)
-        .to_vec()
-}
 
 /// Answers on port 9292 and does `on_term` when it is asked to stop, which it does not.
 fn stubborn(on_term: &str) -> Vec<String> {
@@ -55,17 +47,6 @@ fn shell(pidfile: &Path, script: &str) -> Vec<String> {
     ["sh", "-c", &script].map(str::to_owned).to_vec()
 }
 
-fn start(options: &str, command: &[String]) -> Output {
-    let options = options.split_whitespace();
-    let mut probe = probe();
-    probe
-        .args(options)
-        .arg("--")
-        .args(command)
-        .output()
-        .unwrap()
-}
-
 fn pid_in(file: &Path) -> i64 {
     fs::read_to_string(file).unwrap().trim().parse().unwrap()
 }
@@ -77,12 +58,6 @@ fn assert_refused(output: &Output, sentence: &str) {
     assert!(stderr(output).contains(sentence), "{}", stderr(output));
 }
 
-fn assert_ended(server: &[Held]) {
-    for process in server {
-        assert!(process.has_ended(), "{} is left", process.pid());
-    }
-}
-
 #[test]
 #[ignore = "needs root, netns"]
 fn a_command_that_dies_before_it_listens_shows_its_last_lines() {
@@ -92,7 +67,7 @@ fn a_command_that_dies_before_it_listens_shows_its_last_lines() {
         "-c",
         "echo no such config; echo giving up >&2; exit 3",
     ];
-    let output = start("", &command.map(str::to_owned));
+    let output = run_probe_with("", &command.map(str::to_owned));
     assert_refused(
         &output,
         "the command ended (exit status 3) before it listened",
@@ -110,7 +85,7 @@ fn a_command_that_never_listens_is_given_up_and_killed() {
     enter_namespace();
     let folder = tempfile::tempdir().unwrap();
     let pidfile = folder.path().join("pid");
-    let output = start("--start-timeout 500ms", &shell(&pidfile, "exec sleep 1000"));
+    let output = run_probe_with("--start-timeout 500ms", &shell(&pidfile, "exec sleep 1000"));
     assert_refused(&output, "did not listen on any port within 500ms");
     assert!(!exists(pid_in(&pidfile)));
 }
@@ -126,13 +101,13 @@ fn of_two_ports_the_user_must_choose_one() {
                  client.write(\"HTTP/1.1 204 No Content\\r\\n\\r\\n\")
                  client.close
                end";
-    let output = start("", &ruby(two));
+    let output = run_probe_with("", &ruby(two));
     assert_refused(
         &output,
         "listens on 127.0.0.1:9292 and 127.0.0.1:9293; say which with --target",
     );
     let options = "--target 127.0.0.1:9293 --count 3 --signal none --format csv";
-    let output = start(options, &ruby(two));
+    let output = run_probe_with(options, &ruby(two));
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let rows = rows(&output.stdout);
     assert_eq!(rows.len(), 3);
@@ -153,7 +128,7 @@ fn a_daemon_is_advised_against_and_not_left_behind() {
         "setsid ruby -rsocket -e 'TCPServer.new(9292); sleep' & echo $! > {}",
         pidfile.display()
     );
-    let output = start("", &["sh", "-c", &script].map(str::to_owned));
+    let output = run_probe_with("", &["sh", "-c", &script].map(str::to_owned));
     assert_refused(
         &output,
         "if it became a daemon, have it stay in the foreground",
@@ -168,9 +143,9 @@ fn a_server_that_ignores_term_is_killed_and_that_is_recorded() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let options = format!("--stop-timeout 300ms --out {}", out.display());
-    let output = start(&options, &stubborn(""));
+    let output = run_probe_with(&options, &stubborn(""));
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    let run: Value = serde_json::from_slice(&fs::read(out.join("run.json")).unwrap()).unwrap();
+    let run = run_json(&out);
     let server = &run["server"];
     assert_eq!(server["status"], "killed by SIGKILL");
     let killed = server["killed_unix_ns"].as_i64().unwrap();

@@ -1,29 +1,26 @@
 //! Triggers and interrupts: what is done to the server, that it is told rightly, and that nothing of
 //! our own doing is taken for the server's.
 #![expect(
-    clippy::disallowed_methods,
     clippy::disallowed_types,
     reason = "tests listen, start processes, read what they wrote, and end at the first surprise"
 )]
 
 mod common;
 
-use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::path::Path;
-use std::process::Output;
 use std::thread;
 
 use nix::sys::signal::Signal;
-use serde_json::Value;
 
-use common::process::RunningProbe;
-use common::{enter_namespace, probe, read_csv, run_probe, stderr, stdout};
+use common::process::{RunningProbe, assert_ended, ruby};
+use common::{
+    enter_namespace, probe, read_csv, run_json, run_probe, run_probe_with, stderr, stdout,
+};
 
 /// A server in Ruby that answers on port 9292 and does not end on `survives`.
 fn server(survives: &str) -> Vec<String> {
-    let script = format!(
+    ruby(&format!(
         "trap('{survives}') {{}}
          server = TCPServer.new('127.0.0.1', 9292)
          loop do
@@ -32,24 +29,7 @@ fn server(survives: &str) -> Vec<String> {
            client.write(\"HTTP/1.1 204 No Content\\r\\n\\r\\n\")
            client.close
          end"
-    );
-    ["ruby", "-rsocket", "-e", &script]
-        .map(str::to_owned)
-        .to_vec()
-}
-
-fn run_with(options: &str, command: &[String]) -> Output {
-    probe()
-        .args(options.split_whitespace())
-        .arg("--")
-        .args(command)
-        .output()
-        .expect("the probe starts")
-}
-
-fn run_json(folder: &Path) -> Value {
-    let text = fs::read(folder.join("run.json")).expect("run.json was written");
-    serde_json::from_slice(&text).expect("it is JSON")
+    ))
 }
 
 #[test]
@@ -59,7 +39,7 @@ fn a_signal_that_servers_survive_is_followed_by_term() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let options = format!("-n 10 --signal USR1 --out {}", out.display());
-    let output = run_with(&options, &server("USR1"));
+    let output = run_probe_with(&options, &server("USR1"));
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let run = run_json(&out);
     assert!(run["server"]["asked_to_stop_unix_ns"].is_i64(), "{run}");
@@ -105,7 +85,7 @@ fn a_trigger_that_runs_on_is_not_taken_for_the_server() {
 fn a_port_that_somebody_else_listens_on_is_refused() {
     enter_namespace();
     let _other = TcpListener::bind("127.0.0.1:8000").unwrap();
-    let output = run_with("--target 127.0.0.1:8000", &server("USR1"));
+    let output = run_probe_with("--target 127.0.0.1:8000", &server("USR1"));
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(
         stderr(&output),
@@ -124,9 +104,7 @@ fn a_terminal_that_goes_away_leaves_nothing_behind() {
     running.signal(Signal::SIGHUP);
     let ended = running.end();
     assert_eq!(ended.code, Some(129));
-    for process in held {
-        assert!(process.has_ended(), "{} is left", process.pid());
-    }
+    assert_ended(&held);
 }
 
 #[test]

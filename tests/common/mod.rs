@@ -83,6 +83,22 @@ pub(crate) fn run_probe(args: &str) -> Output {
         .expect("the probe starts")
 }
 
+/// Runs `probe OPTIONS -- COMMAND`, the options separated by spaces.
+pub(crate) fn run_probe_with(options: &str, command: &[String]) -> Output {
+    probe()
+        .args(options.split_whitespace())
+        .arg("--")
+        .args(command)
+        .output()
+        .expect("the probe starts")
+}
+
+/// The run.json in a folder that the probe filled.
+pub(crate) fn run_json(folder: &Path) -> serde_json::Value {
+    let text = fs::read(folder.join("run.json")).expect("run.json was written");
+    serde_json::from_slice(&text).expect("it is JSON")
+}
+
 /// The probe's stderr as text.
 pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()

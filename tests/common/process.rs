@@ -53,6 +53,20 @@ impl Held {
     }
 }
 
+/// Asserts that nothing of what was held is left.
+pub(crate) fn assert_ended(processes: &[Held]) {
+    for process in processes {
+        assert!(process.has_ended(), "{} is left", process.pid());
+    }
+}
+
+/// The command that runs a server in a few words of Ruby.
+pub(crate) fn ruby(script: &str) -> Vec<String> {
+    ["ruby", "-rsocket", "-e", script]
+        .map(str::to_owned)
+        .to_vec()
+}
+
 /// Everything below `root`, parents before children.
 pub(crate) fn descendants(root: Pid) -> Vec<Pid> {
     let mut found = Vec::new();
