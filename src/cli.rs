@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use clap::CommandFactory as _;
 use clap::FromArgMatches as _;
 
-pub(crate) use run::{Format, RunArgs};
+pub(crate) use run::{Format, JobArgs, RunArgs};
 pub(crate) use slips::url_authority;
 pub(crate) use values::{Header, Observe, SignalArg, WhenArg};
 

@@ -16,7 +16,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cli::{Format, Observe, RunArgs};
+use crate::cli::{Format, JobArgs, Observe, RunArgs};
 use crate::sys::reason;
 use crate::target::process::Process;
 use crate::target::trigger::Trigger;
@@ -105,55 +105,55 @@ impl Plan {
             }
             None => None,
         };
-        let count = load::count(&args)?;
-        if args.idle > count {
+        let count = load::count(&args.job)?;
+        if args.job.idle > count {
             return refuse(format!(
                 "--idle {} is more than the {count} connections there are; give a larger --count",
-                args.idle
+                args.job.idle
             ));
         }
-        let triggers = trigger::triggers(&args, count - args.idle)?;
-        if args.idle > 0 && triggers.is_empty() {
+        let triggers = trigger::triggers(&args, count - args.job.idle)?;
+        if args.job.idle > 0 && triggers.is_empty() {
             return refuse(
                 "--idle connections wait for a trigger and there is none; add --signal or --trigger",
             );
         }
         let master = trigger::master(&args, &triggers)?;
-        let outputs = outputs(&args)?;
+        let outputs = outputs(&args.job)?;
         let load = Load {
             count,
-            idle: args.idle,
-            idle_delay: args.idle_delay,
-            arrivals: load::arrivals(&args, !triggers.is_empty()),
-            timeout: args.timeout,
-            allow_load: args.allow_load,
+            idle: args.job.idle,
+            idle_delay: args.job.idle_delay,
+            arrivals: load::arrivals(&args.job, !triggers.is_empty()),
+            timeout: args.job.timeout,
+            allow_load: args.job.allow_load,
         };
         let command = (!args.command.is_empty()).then(|| ServerCommand {
             words: args.command.clone(),
-            start_timeout: args.start_timeout,
-            stop_timeout: args.stop_timeout,
+            start_timeout: args.job.start_timeout,
+            stop_timeout: args.job.stop_timeout,
         });
         Ok(Plan {
             target,
-            request: request::request(&args)?,
+            request: request::request(&args.job)?,
             load,
             triggers,
             master,
-            signal_tree: args.signal_tree,
+            signal_tree: args.job.signal_tree,
             command,
-            wire: match args.observe {
+            wire: match args.job.observe {
                 Observe::Auto => WireWish::IfAllowed,
                 Observe::Only { wire: true } => WireWish::Required,
                 Observe::Only { wire: false } => WireWish::Off,
             },
             outputs,
-            max_lost: args.max_lost.or(args.fail_on_loss.then_some(0)),
+            max_lost: args.job.max_lost.or(args.job.fail_on_loss.then_some(0)),
             notes,
         })
     }
 }
 
-fn outputs(args: &RunArgs) -> Result<Outputs, PlanError> {
+fn outputs(args: &JobArgs) -> Result<Outputs, PlanError> {
     let files = [&args.csv, &args.events, &args.json];
     let on_stdout = files
         .iter()

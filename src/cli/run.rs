@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Parser, ValueEnum};
+use clap::{ArgAction, Args, Parser, ValueEnum};
 
 use super::values::{self, Header, Observe, SignalArg, WhenArg};
 
@@ -48,6 +48,36 @@ pub(crate) struct RunArgs {
     #[arg(short = '6', long = "ipv6", help_heading = "Target")]
     pub(crate) ipv6: bool,
 
+    #[command(flatten)]
+    pub(crate) job: JobArgs,
+
+    /// Process to signal
+    #[arg(
+        long,
+        value_name = "PID",
+        value_parser = values::pid,
+        allow_negative_numbers = true,
+        conflicts_with = "pidfile",
+        help_heading = "Trigger"
+    )]
+    pub(crate) pid: Option<i32>,
+
+    /// File that holds the pid of the process to signal
+    #[arg(long, value_name = "FILE", help_heading = "Trigger")]
+    pub(crate) pidfile: Option<PathBuf>,
+
+    /// Print version
+    #[arg(short = 'V', long, action = ArgAction::Version, help_heading = "Output")]
+    version: Option<bool>,
+
+    /// The server's start command, behind `--`.
+    #[arg(skip)]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// What is measured and how, whatever the server.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct JobArgs {
     /// Connections to make [default: 50]
     #[arg(short = 'n', long, value_name = "N", value_parser = values::positive, allow_negative_numbers = true, help_heading = "Connections")]
     pub(crate) count: Option<u64>,
@@ -133,21 +163,6 @@ pub(crate) struct RunArgs {
     )]
     pub(crate) trigger_at: Option<WhenArg>,
 
-    /// Process to signal
-    #[arg(
-        long,
-        value_name = "PID",
-        value_parser = values::pid,
-        allow_negative_numbers = true,
-        conflicts_with = "pidfile",
-        help_heading = "Trigger"
-    )]
-    pub(crate) pid: Option<i32>,
-
-    /// File that holds the pid of the process to signal
-    #[arg(long, value_name = "FILE", help_heading = "Trigger")]
-    pub(crate) pidfile: Option<PathBuf>,
-
     /// Signal the process and all its descendants, as Heroku does
     #[arg(long, help_heading = "Trigger")]
     pub(crate) signal_tree: bool,
@@ -211,14 +226,6 @@ pub(crate) struct RunArgs {
     /// Print help
     #[arg(short = 'h', long, action = ArgAction::Help, help_heading = "Output")]
     help: Option<bool>,
-
-    /// Print version
-    #[arg(short = 'V', long, action = ArgAction::Version, help_heading = "Output")]
-    version: Option<bool>,
-
-    /// The server's start command, behind `--`.
-    #[arg(skip)]
-    pub(crate) command: Vec<OsString>,
 }
 
 /// What stdout shows.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{PlanError, Target, refuse};
-use crate::cli::RunArgs;
+use crate::cli::JobArgs;
 use crate::connect::request::Template;
 use crate::connect::schedule::Arrivals;
 use crate::connect::socket::{ExpectedContent, Job, LOOPBACK_SOURCES};
@@ -118,7 +118,7 @@ impl Load {
     }
 }
 
-pub(super) fn count(args: &RunArgs) -> Result<u64, PlanError> {
+pub(super) fn count(args: &JobArgs) -> Result<u64, PlanError> {
     let (Some(rate), Some(span)) = (args.rate, args.duration) else {
         return Ok(args.count.unwrap_or(DEFAULT_COUNT));
     };
@@ -134,7 +134,7 @@ pub(super) fn count(args: &RunArgs) -> Result<u64, PlanError> {
     Ok(count)
 }
 
-pub(super) fn arrivals(args: &RunArgs, triggered: bool) -> Arrivals {
+pub(super) fn arrivals(args: &JobArgs, triggered: bool) -> Arrivals {
     let spaced = |rate: f64| Arrivals::Spaced(Duration::from_secs_f64(1.0 / rate));
     match (args.rate, args.concurrency) {
         (Some(rate), _) => spaced(rate),

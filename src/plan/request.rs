@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{PlanError, read, refuse};
-use crate::cli::{Header, RunArgs};
+use crate::cli::{Header, JobArgs};
 use crate::connect::request::{Generated, Template};
 use crate::connect::socket::ExpectedContent;
 use crate::flow::Protocol;
@@ -70,7 +70,7 @@ impl RequestSpec {
     }
 }
 
-pub(super) fn request(args: &RunArgs) -> Result<RequestSpec, PlanError> {
+pub(super) fn request(args: &JobArgs) -> Result<RequestSpec, PlanError> {
     let filled = |file: &Path, option: &str| {
         let bytes = read(file, option, MAX_REQUEST)?;
         if bytes.is_empty() {

@@ -17,9 +17,9 @@ const MAX_PID_FILE: u64 = 64 << 10;
 pub(super) fn triggers(args: &RunArgs, steady: u64) -> Result<Vec<Trigger>, PlanError> {
     let half = WhenArg(When::Started(steady.div_ceil(2)));
     let mut triggers = Vec::new();
-    let mut wanted = args.signal.clone();
+    let mut wanted = args.job.signal.clone();
     // With a command of ours the default is to stop it; a trigger takes the signal's place.
-    if wanted.is_empty() && !args.command.is_empty() && args.trigger.is_none() {
+    if wanted.is_empty() && !args.command.is_empty() && args.job.trigger.is_none() {
         wanted.push(SignalArg::Send(Signal::SIGTERM, None));
     }
     if wanted.len() > 1 && wanted.contains(&SignalArg::None) {
@@ -32,11 +32,11 @@ pub(super) fn triggers(args: &RunArgs, steady: u64) -> Result<Vec<Trigger>, Plan
             triggers.push(Trigger { action, when });
         }
     }
-    if let Some(command) = &args.trigger {
+    if let Some(command) = &args.job.trigger {
         if command.trim().is_empty() {
             return refuse("--trigger has no command; give one that sh can run");
         }
-        let WhenArg(when) = args.trigger_at.unwrap_or(half);
+        let WhenArg(when) = args.job.trigger_at.unwrap_or(half);
         let action = Action::Command(command.clone());
         triggers.push(Trigger { action, when });
     }
@@ -69,7 +69,7 @@ pub(super) fn master(args: &RunArgs, triggers: &[Trigger]) -> Result<Option<Proc
         (None, None) if signals && args.command.is_empty() => {
             return refuse("--signal has nobody to go to; add --pid, --pidfile or `-- COMMAND`");
         }
-        (None, None) if args.signal_tree && args.command.is_empty() => {
+        (None, None) if args.job.signal_tree && args.command.is_empty() => {
             return refuse("--signal-tree has no process to begin at; add --pid or --pidfile");
         }
         (None, None) => return Ok(None),
