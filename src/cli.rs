@@ -2,15 +2,16 @@
 //! left to [`plan`](crate::plan).
 
 mod run;
+mod serve;
 mod slips;
 mod values;
 
 use std::ffi::OsString;
 
-use clap::CommandFactory as _;
-use clap::FromArgMatches as _;
+use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches};
 
 pub(crate) use run::{Format, JobArgs, RunArgs};
+pub(crate) use serve::{ServeArgs, ServerArgs};
 pub(crate) use slips::url_authority;
 pub(crate) use values::{Header, Observe, SignalArg, WhenArg};
 
@@ -19,6 +20,8 @@ pub(crate) use values::{Header, Observe, SignalArg, WhenArg};
 pub(crate) enum Request {
     /// The main job.
     Run(Box<RunArgs>),
+    /// The embedded server alone.
+    Serve(Box<ServeArgs>),
     /// Help or the version was asked for, and printed.
     Printed,
     /// Nothing was asked for: help goes to stderr.
@@ -37,7 +40,7 @@ pub(crate) fn parse(words: &[OsString]) -> Result<Request, Slip> {
         Some(at) => (&typed[..at], Some(&typed[at + 1..])),
         None => (typed, None),
     };
-    let mut clap = RunArgs::command();
+    let mut clap = clap_command();
     if typed.is_empty() {
         return Ok(Request::Nothing(clap.render_help().to_string()));
     }
@@ -47,18 +50,32 @@ pub(crate) fn parse(words: &[OsString]) -> Result<Request, Slip> {
     let program = words.first().cloned().unwrap_or_else(|| "probe".into());
     let matches = match clap.try_get_matches_from_mut(std::iter::once(&program).chain(options)) {
         Ok(matches) => matches,
-        Err(error) => return slips::explain(error),
+        Err(error) => return slips::explain(error, &clap, options),
     };
-    let mut args = RunArgs::from_arg_matches(&matches).map_err(|e| Slip(e.to_string()))?;
-    match command {
-        Some([]) => {
-            return Err(Slip(
-                "`--` is followed by no command; put the server's start command behind it"
-                    .to_owned(),
-            ));
+    match (matches.subcommand(), command) {
+        (Some((name, _)), Some(_)) => Err(Slip(format!(
+            "`probe {name}` starts no command of yours; leave out `--` and what follows"
+        ))),
+        (Some((_, matches)), None) => Ok(Request::Serve(Box::new(read(matches)?))),
+        (None, Some([])) => Err(Slip(
+            "`--` is followed by no command; put the server's start command behind it".to_owned(),
+        )),
+        (None, command) => {
+            let mut args: RunArgs = read(&matches)?;
+            args.command = command.unwrap_or_default().to_vec();
+            Ok(Request::Run(Box::new(args)))
         }
-        Some(command) => args.command = command.to_vec(),
-        None => {}
     }
-    Ok(Request::Run(Box::new(args)))
+}
+
+/// The main job's options, and the commands beside it.
+fn clap_command() -> Command {
+    RunArgs::command()
+        .subcommand(ServeArgs::command())
+        .disable_help_subcommand(true)
+        .subcommand_help_heading("Commands")
+}
+
+fn read<T: FromArgMatches>(matches: &ArgMatches) -> Result<T, Slip> {
+    T::from_arg_matches(matches).map_err(|error| Slip(error.to_string()))
 }

@@ -4,6 +4,7 @@ mod interrupt;
 mod main_job;
 mod outputs;
 mod recorder;
+mod serve;
 mod writer;
 
 use std::ffi::OsString;
@@ -24,6 +25,7 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(2);
         }
         Ok(Request::Run(args)) => main_job::run(*args, &words),
+        Ok(Request::Serve(args)) => serve::run(*args),
         Err(slip) => Err(slip.into()),
     };
     match result {

@@ -4,7 +4,7 @@
 use std::mem::MaybeUninit;
 
 /// Header blocks above this are malformed: servers and proxies refuse far smaller ones.
-const MAX_HEAD: usize = 64 * 1024;
+pub const MAX_HEAD: usize = 64 * 1024;
 /// More header lines than any server accepts by default (Apache 100, nginx bounds by size).
 const MAX_HEADERS: usize = 256;
 /// A chunk-size line with its extensions, or a trailer line, above this is malformed.
@@ -424,6 +424,11 @@ impl RequestReader {
             }
             None => {}
         }
+    }
+
+    /// Whether what was pushed ends with the end of a request.
+    pub fn is_complete(&self) -> bool {
+        self.requests > 0 && !self.began && self.body.is_none() && !self.lost
     }
 
     /// Requests begun so far.

@@ -6,9 +6,11 @@
 mod cli;
 mod plan;
 
-// The server is started and signalled; connections are made; both are watched.
+// The server, one of our own among them, is started and signalled; connections are made; both are
+// watched.
 mod connect;
 mod observe;
+mod prefork;
 mod target;
 
 // From here on pure: values in, values out.

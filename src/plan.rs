@@ -7,6 +7,7 @@
 
 mod load;
 mod request;
+pub(crate) mod serve;
 mod target;
 mod trigger;
 

@@ -1,5 +1,5 @@
 //! Slips of the tongue, each with its remedy: a target without its option, a URL for a target, a
-//! server's command without `--` before it.
+//! server's command without `--` before it, a command misspelt or behind its options.
 
 use std::ffi::OsString;
 
@@ -9,17 +9,66 @@ use clap::error::{ContextKind, ErrorKind};
 use super::{Request, Slip};
 
 /// Looks for a word that is neither an option nor an option's value.
-pub(super) fn find(command: &Command, words: &[OsString]) -> Option<Slip> {
-    let stray = stray_word(command, words)?;
+pub(super) fn find(root: &Command, words: &[OsString]) -> Option<Slip> {
+    if let Some((name, command)) = chosen(root, words) {
+        let stray = stray_word(command, words.get(1..)?)?;
+        return Some(Slip(stray_behind(name, &stray)));
+    }
+    let stray = stray_word(root, words)?;
     Some(Slip(if let Some(authority) = url_authority(&stray) {
         format!(
             "a target has no scheme or path; give --target {authority}, and the path with --path"
         )
     } else if looks_like_target(&stray) {
         format!("`{stray}` looks like the target; give it as --target {stray}")
+    } else if root.find_subcommand(&stray).is_some() {
+        format!("put `{stray}` before its options: probe {stray} [OPTIONS]")
+    } else if let Some(near) = nearest_command(root, &stray) {
+        format!(
+            "there is no command `{stray}`; did you mean `probe {near}`? (a server's command goes \
+             behind `--`)"
+        )
     } else {
         format!("put `--` before the server's command: probe [OPTIONS] -- {stray} ...")
     }))
+}
+
+/// The command that the first word names.
+fn chosen<'a>(root: &'a Command, words: &[OsString]) -> Option<(&'a str, &'a Command)> {
+    let command = root.find_subcommand(words.first()?)?;
+    Some((command.get_name(), command))
+}
+
+/// What to do about a word behind a command that takes options alone.
+fn stray_behind(name: &str, stray: &str) -> String {
+    match name {
+        "serve" if looks_like_target(stray) => {
+            format!("`{stray}` looks like an address; give it as --listen {stray}")
+        }
+        "demo" => format!(
+            "`probe demo` brings its own server and takes options only; leave out `{stray}`, or \
+             leave out `demo`"
+        ),
+        _ => format!(
+            "`probe {name}` takes options only; leave out `{stray}` (`probe {name} --help` lists \
+             them)"
+        ),
+    }
+}
+
+/// A command that differs by a letter or two.
+fn nearest_command<'a>(root: &'a Command, word: &str) -> Option<&'a str> {
+    const CLOSE: usize = 2;
+    root.get_subcommands()
+        .map(|command| {
+            (
+                strsim::damerau_levenshtein(command.get_name(), word),
+                command,
+            )
+        })
+        .filter(|&(distance, _)| distance <= CLOSE)
+        .min_by_key(|&(distance, _)| distance)
+        .map(|(_, command)| command.get_name())
 }
 
 /// What `--target URL` should have been.
@@ -87,7 +136,11 @@ fn takes_next_word(command: &Command, word: &str) -> Option<bool> {
 }
 
 /// Makes one sentence with a remedy of what clap found, or prints the help that was asked for.
-pub(super) fn explain(error: clap::Error) -> Result<Request, Slip> {
+pub(super) fn explain(
+    error: clap::Error,
+    root: &Command,
+    words: &[OsString],
+) -> Result<Request, Slip> {
     if matches!(
         error.kind(),
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
@@ -96,14 +149,17 @@ pub(super) fn explain(error: clap::Error) -> Result<Request, Slip> {
         let _ = error.print();
         return Ok(Request::Printed);
     }
+    let us = chosen(root, words).map_or("probe".to_owned(), |(name, _)| format!("probe {name}"));
     let context = |kind| error.get(kind).map(ToString::to_string).unwrap_or_default();
     let arg = context(ContextKind::InvalidArg);
     let option = arg.split(' ').next().unwrap_or_default();
     Err(Slip(match error.kind() {
         ErrorKind::UnknownArgument => {
             let near = context(ContextKind::SuggestedArg);
-            if near.is_empty() {
-                format!("there is no option `{arg}`; `probe --help` lists them")
+            if let Some(owners) = owners(root, option) {
+                format!("`{us}` has no {option}; it is an option of {owners}")
+            } else if near.is_empty() {
+                format!("there is no option `{arg}`; `{us} --help` lists them")
             } else {
                 format!("there is no option `{arg}`; did you mean `{near}`?")
             }
@@ -133,7 +189,7 @@ pub(super) fn explain(error: clap::Error) -> Result<Request, Slip> {
         ErrorKind::MissingRequiredArgument => {
             format!("{} is needed here too; add it", first_word(&arg))
         }
-        _ => first_line(&error.to_string()),
+        _ => first_line(&error.to_string(), &us),
     }))
 }
 
@@ -141,8 +197,24 @@ fn first_word(text: &str) -> &str {
     text.split(' ').next().unwrap_or(text)
 }
 
-fn first_line(text: &str) -> String {
+/// The commands that have an option which this one has not.
+fn owners(root: &Command, option: &str) -> Option<String> {
+    let name = option.strip_prefix("--")?.split('=').next()?;
+    let has = |command: &Command| {
+        let mut visible = command.get_arguments().filter(|arg| !arg.is_hide_set());
+        visible.any(|arg| arg.get_long() == Some(name))
+    };
+    let plain = has(root).then(|| "plain `probe`".to_owned());
+    let others = root
+        .get_subcommands()
+        .filter(|command| has(command))
+        .map(|command| format!("`probe {}`", command.get_name()));
+    let owners: Vec<String> = plain.into_iter().chain(others).collect();
+    (!owners.is_empty()).then(|| owners.join(" and "))
+}
+
+fn first_line(text: &str, us: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     let line = line.strip_prefix("error: ").unwrap_or(line);
-    format!("{line}; see `probe --help`")
+    format!("{line}; see `{us} --help`")
 }

@@ -43,6 +43,28 @@ pub(super) fn whole(text: &str) -> Result<u64, String> {
         .map_err(|_| format!("`{text}` is no whole number; give 0 or more"))
 }
 
+/// More workers or threads than any machine serves with.
+const MOST_WORKERS: usize = 1_000;
+
+/// How many workers there are, or threads in each.
+pub(super) fn workers(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(0) => Err("with 0 nothing would be served; give 1 or more".to_owned()),
+        Ok(n) if n <= MOST_WORKERS => Ok(n),
+        Ok(_) | Err(_) => Err(format!(
+            "`{text}` is no number of them; give 1 to {MOST_WORKERS}"
+        )),
+    }
+}
+
+/// What listen() is told.
+pub(super) fn backlog(text: &str) -> Result<i32, String> {
+    match text.parse::<i32>() {
+        Ok(n) if n >= 0 => Ok(n),
+        Ok(_) | Err(_) => Err(format!("`{text}` is no backlog; give 0 to {}", i32::MAX)),
+    }
+}
+
 /// A process id.
 pub(super) fn pid(text: &str) -> Result<i32, String> {
     match text.parse::<i32>() {

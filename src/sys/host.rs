@@ -51,6 +51,12 @@ pub(crate) fn ephemeral_ports() -> Option<u64> {
     high.checked_sub(low).map(|n| n + 1)
 }
 
+/// The longest accept queue a program may ask for (somaxconn).
+pub(crate) fn longest_backlog() -> Option<i32> {
+    let text = fs::read_to_string("/proc/sys/net/core/somaxconn").ok()?;
+    text.trim().parse().ok()
+}
+
 /// The kernel's release and machine, as `uname -rm` says.
 pub(crate) fn kernel() -> String {
     uname().map_or_else(
