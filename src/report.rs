@@ -8,6 +8,7 @@ pub(crate) mod run;
 pub(crate) mod table;
 
 use crate::outcome::Errno;
+use crate::record::Record;
 use crate::time::Stamp;
 
 /// What rows need to know of their run.
@@ -19,6 +20,16 @@ pub(crate) struct Context {
     pub(crate) signal: Option<Stamp>,
     /// When the server's main process was seen to have exited.
     pub(crate) target_dead: Option<Stamp>,
+}
+
+impl Context {
+    /// The code of Heroku's router for a connection, H10 once the server was known to be dead.
+    pub(crate) fn heroku_code(&self, record: &Record) -> Option<&'static str> {
+        let target_dead = self
+            .target_dead
+            .is_some_and(|dead| dead <= record.times.opened);
+        record.outcome.heroku(target_dead)
+    }
 }
 
 /// An errno's symbol, `ECONNRESET`.

@@ -96,11 +96,6 @@ fn never<'a>(_: &'a Record, _: &'a Context) -> Cell<'a> {
     Cell::Empty
 }
 
-fn target_was_dead(record: &Record, run: &Context) -> bool {
-    run.target_dead
-        .is_some_and(|dead| dead <= record.times.opened)
-}
-
 const fn column(
     name: &'static str,
     value: for<'a> fn(&'a Record, &'a Context) -> Cell<'a>,
@@ -147,9 +142,7 @@ pub(crate) const COLUMNS: &[Column] = &[
     }),
     column("rst_kind", |r, _| word(r.rst_kind.map(|k| k.word()))),
     column("curl_exit", |r, _| number(r.curl_exit)),
-    column("heroku_code", |r, run| {
-        word(r.outcome.heroku(target_was_dead(r, run)))
-    }),
+    column("heroku_code", |r, run| word(run.heroku_code(r))),
     column("errno", |r, _| text(r.errno().map(errno_symbol))),
     column("http_status", |r, _| number(r.http_status)),
     column("requests", |r, _| number(r.requests)),
