@@ -163,6 +163,12 @@ fn outputs(args: &JobArgs) -> Result<Outputs, PlanError> {
     if on_stdout + usize::from(args.format != Format::Table) > 1 {
         return refuse("stdout can show one output only; give the others a file");
     }
+    if args.format == Format::Heroku && args.payload.is_some() {
+        return refuse(
+            "--format heroku tells of HTTP requests and --payload sends none; give another \
+             --format, or the request with --request",
+        );
+    }
     let same = |a: &Option<PathBuf>, b: &Option<PathBuf>| a.is_some() && a == b;
     if same(&args.csv, &args.events)
         || same(&args.csv, &args.json)

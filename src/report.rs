@@ -3,10 +3,13 @@
 pub(crate) mod columns;
 pub(crate) mod csv;
 pub(crate) mod events;
+pub(crate) mod heroku;
 pub(crate) mod ndjson;
 pub(crate) mod run;
 pub(crate) mod table;
+mod vocabulary;
 
+use crate::connect::request::Template;
 use crate::outcome::Errno;
 use crate::record::Record;
 use crate::time::Stamp;
@@ -16,6 +19,8 @@ use crate::time::Stamp;
 pub(crate) struct Context {
     /// The run's name.
     pub(crate) run_id: String,
+    /// What was sent on each connection.
+    pub(crate) request: Option<Template>,
     /// The instant before the first trigger.
     pub(crate) signal: Option<Stamp>,
     /// When the server's main process was seen to have exited.

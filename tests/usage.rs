@@ -165,6 +165,15 @@ const SLIPS: &[(&str, &str)] = &[
         "stdout can show one output only; give the others a file",
     ),
     (
+        "--target 127.0.0.1:9 --csv - --format heroku",
+        "stdout can show one output only; give the others a file",
+    ),
+    (
+        "--target 127.0.0.1:9 --payload /dev/null --format heroku",
+        "--format heroku tells of HTTP requests and --payload sends none; give another --format, or \
+         the request with --request",
+    ),
+    (
         "--target 127.0.0.1:9 --csv x --events x",
         "two outputs would write the same file; give each its own",
     ),
@@ -174,7 +183,7 @@ const SLIPS: &[(&str, &str)] = &[
     ),
     (
         "--target 127.0.0.1:9 --format xml",
-        "--format: `xml` is not possible; give one of table, csv, json",
+        "--format: `xml` is not possible; give one of table, csv, json, heroku",
     ),
     (
         "--target 127.0.0.1:9 --observe diag",

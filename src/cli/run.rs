@@ -237,4 +237,6 @@ pub(crate) enum Format {
     Csv,
     /// An object for each connection, one a line
     Json,
+    /// A line for each connection, as Heroku's router logs it
+    Heroku,
 }

@@ -21,6 +21,7 @@ use crate::observe::packet::PacketTap;
 use crate::observe::route::{Route, route_to};
 use crate::plan::{Plan, ServerCommand, Target, WireWish};
 use crate::record::Join;
+use crate::report::Context;
 use crate::sys::{capability, reason};
 use crate::target::child::{Server, Stop};
 use crate::target::process::Process;
@@ -183,6 +184,11 @@ impl Setup {
         let clock = self.clock;
         let template = plan.request.template(&self.target.name, &self.run_id);
         let (content, protocol) = (plan.request.content(), plan.request.protocol());
+        let context = Context {
+            run_id: self.run_id,
+            request: Some(template.clone()),
+            ..Context::default()
+        };
         let route = route_to(self.target.address);
         let this_host = route.as_ref().is_ok_and(|route| route.local);
         let load = plan.load.clone();
@@ -218,7 +224,7 @@ impl Setup {
             Join::of_sockets(keep_steps)
         };
         let triggered = !plan.triggers.is_empty();
-        let recorder = Recorder::start(join, self.writers, self.run_id, triggered, clock)
+        let recorder = Recorder::start(join, self.writers, context, triggered, clock)
             .context("cannot start a thread")?;
         let vantage = match tap {
             Some(tap) => {

@@ -13,7 +13,7 @@ use crate::plan::Outputs;
 use crate::record::Record;
 use crate::report::csv::CsvReport;
 use crate::report::events::{ControlEvent, EventsReport};
-use crate::report::{Context, ndjson};
+use crate::report::{Context, heroku, ndjson};
 use crate::sys::reason;
 
 /// A buffered file or stdout.
@@ -27,6 +27,7 @@ pub(super) type LogFile = File;
 pub(super) struct Writers {
     csv: Vec<Named<CsvReport<Sink>>>,
     json: Vec<Named<Sink>>,
+    heroku: Vec<Named<Sink>>,
     events: Vec<Named<EventsReport<Sink>>>,
 }
 
@@ -81,7 +82,7 @@ pub(super) fn open(outputs: &Outputs, server_log: bool) -> Result<OpenOutputs> {
     let writers = &mut opened.writers;
     let csv = |sink| CsvReport::new(sink).context("cannot write the header");
     let events = |sink| EventsReport::new(sink).context("cannot write the header");
-    let json = Ok;
+    let (json, heroku) = (Ok, Ok);
     let stdout = Some(PathBuf::from("-"));
     add(&mut writers.csv, outputs.csv.as_ref(), csv)?;
     add(&mut writers.events, outputs.events.as_ref(), events)?;
@@ -90,6 +91,7 @@ pub(super) fn open(outputs: &Outputs, server_log: bool) -> Result<OpenOutputs> {
         Format::Table => {}
         Format::Csv => add(&mut writers.csv, stdout.as_ref(), csv)?,
         Format::Json => add(&mut writers.json, stdout.as_ref(), json)?,
+        Format::Heroku => add(&mut writers.heroku, stdout.as_ref(), heroku)?,
     }
     let named = [&outputs.csv, &outputs.events, &outputs.json];
     opened.stdout_taken |= named.iter().any(|n| n.as_deref() == Some(Path::new("-")));
@@ -197,7 +199,8 @@ fn make_folder(folder: &Path) -> Result<()> {
 impl Writers {
     /// Whether there is nothing to write to.
     pub(super) fn is_empty(&self) -> bool {
-        self.csv.is_empty() && self.json.is_empty() && self.events.is_empty()
+        let lines = self.json.is_empty() && self.heroku.is_empty();
+        self.csv.is_empty() && lines && self.events.is_empty()
     }
 
     /// Whether anybody wants to know each step.
@@ -211,6 +214,9 @@ impl Writers {
         each(&mut self.csv, &mut failed, |to| to.write(record, run));
         each(&mut self.json, &mut failed, |to| {
             ndjson::write(to, record, run)
+        });
+        each(&mut self.heroku, &mut failed, |to| {
+            heroku::write(to, record, run)
         });
         each(&mut self.events, &mut failed, |to| to.write(record, run));
         failed
@@ -234,6 +240,7 @@ impl Writers {
         let mut failed = Vec::new();
         each(&mut self.csv, &mut failed, CsvReport::flush);
         each(&mut self.json, &mut failed, Write::flush);
+        each(&mut self.heroku, &mut failed, Write::flush);
         each(&mut self.events, &mut failed, EventsReport::flush);
         failed
     }

@@ -10,6 +10,7 @@ use super::writer::{Job, Writer};
 use crate::observe::packet::Batch;
 use crate::outcome::Attempt;
 use crate::record::Join;
+use crate::report::Context;
 use crate::report::events::ControlEvent;
 use crate::summary::Summary;
 use crate::time::{Clock, Stamp};
@@ -51,12 +52,12 @@ impl Recorder {
     pub(super) fn start(
         join: Join,
         writers: Writers,
-        run_id: String,
+        context: Context,
         await_signal: bool,
         clock: Clock,
     ) -> std::io::Result<Recorder> {
         let (sender, receiver) = sync_channel(QUEUE);
-        let writer = Writer::start(writers, run_id, await_signal, clock)?;
+        let writer = Writer::start(writers, context, await_signal, clock)?;
         let work = Work {
             join,
             writer: writer.sender(),

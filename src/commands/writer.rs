@@ -36,11 +36,11 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts writing. With `await_signal` rows are held until the first trigger is pulled, because
-    /// each says how it lies to that moment.
+    /// Starts writing what belongs to the run of `context`. With `await_signal` rows are held until
+    /// the first trigger is pulled, because each says how it lies to that moment.
     pub(super) fn start(
         writers: Writers,
-        run_id: String,
+        context: Context,
         await_signal: bool,
         clock: Clock,
     ) -> std::io::Result<Writer> {
@@ -48,10 +48,7 @@ impl Writer {
         let failed = Arc::new(AtomicBool::new(false));
         let work = Work {
             writers,
-            context: Context {
-                run_id,
-                ..Context::default()
-            },
+            context,
             held: await_signal.then(Vec::new),
             controls: Vec::new(),
             failed: Vec::new(),

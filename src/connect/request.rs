@@ -1,4 +1,8 @@
-//! What is sent on a connection. A template is cut at `{conn}` once and rendered for each connection.
+//! What is sent on a connection. A template is cut at `{conn}` once and rendered for each connection;
+//! what is told of a request is read from those very bytes.
+
+use std::borrow::Cow;
+use std::sync::Arc;
 
 /// The placeholder for the connection's number.
 const CONN: &str = "{conn}";
@@ -7,7 +11,20 @@ const CONN: &str = "{conn}";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Template {
     /// The bytes between the places where the number goes.
-    parts: Vec<Vec<u8>>,
+    parts: Arc<[Vec<u8>]>,
+}
+
+/// What is told of a request, as text; empty where it has none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// Its method.
+    pub(crate) method: String,
+    /// Its path, or whatever else stands for the resource.
+    pub(crate) path: String,
+    /// The Host header's value.
+    pub(crate) host: String,
+    /// The X-Request-Id header's value.
+    pub(crate) request_id: String,
 }
 
 /// The parts of a generated request.
@@ -23,7 +40,9 @@ pub(crate) struct Generated<'a> {
 impl Template {
     /// Bytes sent as they are, by `--request` and `--payload`.
     pub(crate) fn verbatim(bytes: Vec<u8>) -> Template {
-        Template { parts: vec![bytes] }
+        Template {
+            parts: [bytes].into(),
+        }
     }
 
     /// One HTTP/1.1 request that asks for its connection to be closed. A header given replaces the
@@ -72,22 +91,76 @@ impl Template {
             out.extend_from_slice(part);
         }
     }
+
+    /// What is told of the request of connection `conn`.
+    pub(crate) fn head(&self, conn: u64) -> Head {
+        Head::read(&self.bytes(conn))
+    }
+
+    /// The request of connection `conn`; a file is not copied for it.
+    fn bytes(&self, conn: u64) -> Cow<'_, [u8]> {
+        if let [whole] = &self.parts[..] {
+            return Cow::Borrowed(whole);
+        }
+        let mut bytes = Vec::new();
+        self.render(conn, &mut bytes);
+        Cow::Owned(bytes)
+    }
+}
+
+impl Head {
+    /// Reads a request's lines up to the empty one (RFC 9112 2.1). Of a header that stands there
+    /// twice the first is told; of a request that a file cuts short, what there is.
+    fn read(request: &[u8]) -> Head {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes.trim_ascii()).into_owned();
+        let mut lines = request
+            .split(|&b| b == b'\n')
+            .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+            // RFC 9112 2.2: empty lines before the request line are passed over.
+            .skip_while(|line| line.is_empty());
+        let mut words = lines.next().unwrap_or_default().split(|&b| b == b' ');
+        let mut word = || words.next().map_or_else(String::new, text);
+        let (method, path) = (word(), word());
+        let headers: Vec<(&[u8], &[u8])> = lines
+            .take_while(|line| !line.is_empty())
+            .filter_map(|line| {
+                let colon = line.iter().position(|&b| b == b':')?;
+                Some((&line[..colon], &line[colon + 1..]))
+            })
+            .collect();
+        let header = |wanted: &str| {
+            let is_it = |(name, _): &&(&[u8], &[u8])| name.eq_ignore_ascii_case(wanted.as_bytes());
+            let found = headers.iter().find(is_it);
+            found.map_or_else(String::new, |(_, value)| text(value))
+        };
+        Head {
+            method,
+            path,
+            host: header("Host"),
+            request_id: header("X-Request-Id"),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    fn generate(headers: &[(String, String)]) -> String {
-        let template = Template::generated(&Generated {
+    fn template(path: &str, headers: &[(String, String)]) -> Template {
+        Template::generated(&Generated {
             method: "GET",
-            path: "/items/{conn}?x={conn}",
+            path,
             host: "[::1]:9292",
             headers,
             run_id: "r1",
-        });
+        })
+    }
+
+    fn generate(headers: &[(String, String)]) -> String {
         let mut out = Vec::new();
-        template.render(42, &mut out);
+        template("/items/{conn}?x={conn}", headers).render(42, &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -114,5 +187,75 @@ mod tests {
         let mut out = Vec::new();
         Template::verbatim(b"PING {conn}\n".to_vec()).render(7, &mut out);
         assert_eq!(out, b"PING {conn}\n");
+    }
+
+    /// What an HTTP parser makes of the bytes that are sent.
+    fn parsed(template: &Template, conn: u64) -> Head {
+        let mut sent = Vec::new();
+        template.render(conn, &mut sent);
+        let mut headers = [httparse::EMPTY_HEADER; 16];
+        let mut request = httparse::Request::new(&mut headers);
+        assert!(request.parse(&sent).unwrap().is_complete());
+        let header = |name: &str| {
+            let found = request
+                .headers
+                .iter()
+                .find(|header| header.name.eq_ignore_ascii_case(name));
+            found.map_or(String::new(), |header| {
+                String::from_utf8_lossy(header.value).into_owned()
+            })
+        };
+        Head {
+            method: request.method.unwrap().to_owned(),
+            path: request.path.unwrap().to_owned(),
+            host: header("Host"),
+            request_id: header("X-Request-Id"),
+        }
+    }
+
+    #[test]
+    fn a_generated_request_is_told_by_its_number() {
+        let template = template("/items/{conn}?x={conn}", &[]);
+        let head = template.head(42);
+        assert_eq!(head, parsed(&template, 42));
+        assert_eq!(
+            [head.method, head.path, head.host, head.request_id],
+            ["GET", "/items/42?x=42", "[::1]:9292", "r1-42"]
+        );
+    }
+
+    #[test]
+    fn a_request_from_a_file_is_told_by_its_own_lines() {
+        let file = "\r\nPOST /a{conn} HTTP/1.1\nHOST:  b \r\nhost: c\r\nContent-Length: 19\r\n\r\n\
+                    X-Request-Id: body\n";
+        let template = Template::verbatim(file.as_bytes().to_vec());
+        let head = template.head(7);
+        assert_eq!(head, parsed(&template, 7));
+        assert_eq!(
+            [head.method, head.path, head.host, head.request_id],
+            ["POST", "/a{conn}", "b", ""]
+        );
+    }
+
+    #[test]
+    fn of_a_request_cut_short_what_there_is_is_told() {
+        let head = Template::verbatim(b"GET /slow HTTP/1.1\r\nHost: a\r\nX-Re".to_vec()).head(1);
+        assert_eq!(
+            [head.method, head.path, head.host, head.request_id],
+            ["GET", "/slow", "a", ""]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_told_is_what_is_sent(
+            path in "/([!-~]|\\{conn\\}){0,20}",
+            name in "Host|host|X-Request-Id|x-request-ID|X",
+            value in "([!-~]([ -~]|\\{conn\\}|é){0,20}[!-~])?",
+            conn: u64,
+        ) {
+            let template = template(&path, &[(name, value)]);
+            prop_assert_eq!(template.head(conn), parsed(&template, conn));
+        }
     }
 }
