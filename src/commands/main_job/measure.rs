@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use super::StartedServer;
+use super::one::StartedServer;
 use crate::commands::interrupt::Interrupt;
 use crate::commands::recorder::{Recorded, Recorder};
 use crate::connect::socket::Engine;

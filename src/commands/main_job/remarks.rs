@@ -1,0 +1,160 @@
+//! What the reader of a run's table must know besides its numbers.
+
+use super::measure::{Ended, Log};
+use super::report::Report;
+use crate::outcome::Outcome;
+use crate::report::table::{millis, plural};
+use crate::summary::Summary;
+use crate::target::child::Stop;
+use crate::target::trigger::{Action, Fired};
+use crate::time::Stamp;
+
+/// A wall clock that moved further from the run clock was stepped.
+const STEP_NS: i64 = 1_000_000;
+
+impl Report<'_> {
+    /// What the reader of the table must know.
+    pub(super) fn remarks(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let Ended {
+            recorded,
+            capture,
+            wire_missing,
+            log,
+            ..
+        } = self.ended;
+        trigger_remarks(log, &mut lines);
+        if let Some(stop) = self.server.and_then(|s| s.stop.as_ref()) {
+            lines.extend(self.stop_remark(stop));
+        }
+        if let Some(wire) = capture {
+            lines.push(format!(
+                "wire: {} packets of the target's, {} dropped by the kernel",
+                wire.packets, wire.kernel_drops
+            ));
+            let odd = [
+                (wire.late, "out of order beyond what is waited for"),
+                (wire.fragments, "fragments, not read"),
+                (wire.malformed, "unreadable"),
+            ];
+            for (n, what) in odd {
+                if n > 0 {
+                    lines.push(format!("wire: {n} {} {what}", plural(n, "packet")));
+                }
+            }
+        }
+        if let Some(missing) = wire_missing {
+            lines.push(format!("seen from the sockets alone; wire: {missing}"));
+        }
+        lines.extend(late(&recorded.summary));
+        lines.extend(unknown_causes(&recorded.summary));
+        let offset = self.clock.wall_offset_ns();
+        if offset.abs() > STEP_NS {
+            lines.push(format!(
+                "the wall clock moved by {} during the run; packet times are off by up to that",
+                millis(offset)
+            ));
+        }
+        if self.interrupt.came() {
+            lines.push("interrupted: this is what was seen until then".to_owned());
+        }
+        lines
+    }
+
+    /// How the server did not stop by itself.
+    fn stop_remark(&self, stop: &Stop) -> Option<String> {
+        let killed = stop.killed?;
+        let since =
+            |asked: Stamp| format!(" {} after it was asked to", millis(killed.since(asked)));
+        let after = stop
+            .asked
+            .or(self.ended.log.signal())
+            .map_or_else(String::new, since);
+        let end = if stop.left.is_empty() {
+            "was killed".to_owned()
+        } else {
+            let pids: Vec<String> = stop.left.iter().map(ToString::to_string).collect();
+            let pids = pids.join(", ");
+            format!("could not be killed: end {pids} yourself, as another user or as root")
+        };
+        Some(format!("the server had not stopped{after}, and {end}"))
+    }
+}
+
+fn trigger_remarks(log: &Log, lines: &mut Vec<String>) {
+    if let (Some(exit), Some(signal)) = (log.master_exit(), log.signal())
+        && exit < signal
+    {
+        let before = millis(signal.since(exit));
+        lines.push(format!(
+            "the server had ended {before} before it was signalled"
+        ));
+    }
+    for (fired, (pid, error)) in log
+        .fired
+        .iter()
+        .flat_map(|fired| fired.sent.iter().map(move |sent| (fired, sent)))
+        .filter_map(|(fired, (pid, sent))| Some((fired, (pid, sent.err()?))))
+    {
+        let Action::Signal(signal) = &fired.action else {
+            continue;
+        };
+        lines.push(format!(
+            "{signal} did not reach process {pid}: {}",
+            error.desc().to_lowercase()
+        ));
+    }
+    for command in log.commands.iter().filter(|command| !command.success) {
+        let printed = match command.output.trim() {
+            "" => String::new(),
+            output => format!(": {output}"),
+        };
+        lines.push(format!(
+            "trigger `{}` failed ({}){printed}",
+            command.command, command.status
+        ));
+    }
+    if log.ended_early > 0 {
+        lines.push(format!(
+            "{} {} still running when the run ended, and was killed",
+            log.ended_early,
+            plural(log.ended_early as u64, "trigger command")
+        ));
+    }
+    if log.unfired {
+        lines.push("ended before every trigger was pulled".to_owned());
+    }
+}
+
+/// Open-loop arrivals that came late say something about this host, not about the server.
+fn late(summary: &Summary) -> Option<String> {
+    const WORTH_SAYING_NS: i64 = 1_000_000;
+    (summary.latest_ns > WORTH_SAYING_NS).then(|| {
+        format!(
+            "connections were opened up to {} later than scheduled",
+            millis(summary.latest_ns)
+        )
+    })
+}
+
+/// What packets and sockets cannot tell.
+fn unknown_causes(summary: &Summary) -> Option<String> {
+    let open = [Outcome::ResetEmpty, Outcome::ClosedEmpty, Outcome::Hung];
+    let n: u64 = open.iter().map(|&outcome| summary.count(outcome)).sum();
+    (n > 0).then(|| {
+        format!(
+            "{n} {} whose cause packets alone cannot tell: see cause_candidates",
+            plural(n, "connection")
+        )
+    })
+}
+
+pub(super) fn describe(fired: &Fired) -> String {
+    match &fired.action {
+        Action::Command(command) => format!("trigger: {command}"),
+        Action::Signal(signal) => {
+            let pids: Vec<String> = fired.sent.iter().map(|(pid, _)| pid.to_string()).collect();
+            format!("{signal} to {}", pids.join(", "))
+        }
+    }
+}

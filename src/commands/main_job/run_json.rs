@@ -1,0 +1,103 @@
+//! run.json of a run that has ended.
+
+use super::measure::Log;
+use super::notes::Notes;
+use super::one::StartedServer;
+use super::report::Report;
+use crate::report::run::{
+    ClockReport, ExitReport, RunReport, SCHEMA, ServerReport, SummaryReport, TriggerReport,
+    VantageReport,
+};
+use crate::sys::host;
+use crate::target::trigger::Action;
+use crate::time::Stamp;
+
+impl Report<'_> {
+    pub(super) fn run_json(&self, notes: &Notes) -> RunReport {
+        let ended = self.ended;
+        RunReport {
+            schema: SCHEMA,
+            run_id: self.run_id.to_owned(),
+            probe_version: env!("CARGO_PKG_VERSION"),
+            command: self
+                .words
+                .iter()
+                .map(|w| w.to_string_lossy().into_owned())
+                .collect(),
+            target: self.target_name(),
+            kernel: host::kernel(),
+            sysctls: host::sysctls(),
+            clock: ClockReport {
+                started_unix_ns: self.clock.started().0,
+                ended_unix_ns: self.clock.now().0,
+                wall_offset_at_end_ns: self.clock.wall_offset_ns(),
+            },
+            vantages: vec![
+                VantageReport {
+                    name: "socket",
+                    on: true,
+                    missing: None,
+                },
+                VantageReport {
+                    name: "wire",
+                    on: ended.capture.is_some(),
+                    missing: ended.wire_missing.clone(),
+                },
+            ],
+            triggers: trigger_reports(&ended.log),
+            exits: ended.log.exits.iter().map(exit_report).collect(),
+            server: self.server.map(server_report),
+            interrupted: self.interrupt.came(),
+            notes: notes.lines.clone(),
+            capture: ended.capture,
+            summary: SummaryReport::new(&ended.recorded.summary, self.ended.log.signal()),
+        }
+    }
+}
+
+fn trigger_reports(log: &Log) -> Vec<TriggerReport> {
+    let fired = log.fired.iter().map(|fired| {
+        let errors = fired.sent.iter().filter_map(|(pid, sent)| {
+            let error = sent.err()?;
+            Some(format!("{pid}: {error:?}"))
+        });
+        TriggerReport {
+            at_unix_ns: fired.at.0,
+            action: match &fired.action {
+                Action::Signal(signal) => signal.to_string(),
+                Action::Command(command) => command.clone(),
+            },
+            pids: fired.sent.iter().map(|(pid, _)| pid.as_raw()).collect(),
+            errors: errors.collect(),
+            status: None,
+            output: None,
+        }
+    });
+    let commands = log.commands.iter().map(|command| TriggerReport {
+        at_unix_ns: command.at.0,
+        action: format!("end of {}", command.command),
+        pids: Vec::new(),
+        errors: Vec::new(),
+        status: Some(command.status.clone()),
+        output: Some(command.output.clone()),
+    });
+    fired.chain(commands).collect()
+}
+
+fn exit_report(&(pid, at): &(nix::unistd::Pid, Stamp)) -> ExitReport {
+    ExitReport {
+        pid: pid.as_raw(),
+        at_unix_ns: at.0,
+    }
+}
+
+fn server_report(started: &StartedServer) -> ServerReport {
+    let stop = started.stop.as_ref();
+    ServerReport {
+        pid: started.server.pid().as_raw(),
+        at_rest: started.at_rest,
+        status: stop.and_then(|stop| stop.status.clone()),
+        asked_to_stop_unix_ns: stop.and_then(|stop| stop.asked).map(|at| at.0),
+        killed_unix_ns: stop.and_then(|stop| stop.killed).map(|at| at.0),
+    }
+}
