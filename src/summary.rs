@@ -1,5 +1,7 @@
-//! What the records of a run amount to: counts, losses, the window in which they fell. Held in
-//! constant memory however many records there were.
+//! What the records of a run, or of several, amount to: counts, losses, the window in which they
+//! fell. Held in constant memory however many records there were.
+
+mod pool;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,6 +9,8 @@ use crate::outcome::Outcome;
 use crate::record::Record;
 use crate::sequence::Sequence;
 use crate::time::Stamp;
+
+pub use pool::{Pool, Spread};
 
 /// Different sequences counted for one outcome; further ones are counted together.
 const MAX_SEQUENCES: usize = 1_000;
@@ -56,7 +60,7 @@ impl Summary {
             *entry.curl.entry(code).or_default() += 1;
         }
         if let Some(sequence) = &record.sequence {
-            entry.add_sequence(sequence);
+            entry.add_sequence(sequence, 1);
         }
         if let Some(socket) = record.socket_outcome {
             *self.differing.entry((record.outcome, socket)).or_default() += 1;
@@ -67,9 +71,32 @@ impl Summary {
         if record.outcome.is_lost() == Some(true) {
             self.lost += 1;
             let opened = record.times.opened;
-            let (first, last) = self.loss_window.unwrap_or((opened, opened));
-            self.loss_window = Some((first.min(opened), last.max(opened)));
+            self.widen_loss_window(opened, opened);
         }
+    }
+
+    /// Counts the records of another run as well; the loss window then reaches over both.
+    pub fn merge(&mut self, other: &Summary) {
+        self.connections += other.connections;
+        self.taken += other.taken;
+        self.lost += other.lost;
+        for (&outcome, counted) in &other.outcomes {
+            self.outcomes.entry(outcome).or_default().merge(counted);
+        }
+        for (&pair, count) in &other.differing {
+            *self.differing.entry(pair).or_default() += count;
+        }
+        self.holes += other.holes;
+        self.on_the_wire += other.on_the_wire;
+        self.latest_ns = self.latest_ns.max(other.latest_ns);
+        if let Some((first, last)) = other.loss_window {
+            self.widen_loss_window(first, last);
+        }
+    }
+
+    fn widen_loss_window(&mut self, from: Stamp, to: Stamp) {
+        let (first, last) = self.loss_window.unwrap_or((from, to));
+        self.loss_window = Some((first.min(from), last.max(to)));
     }
 
     /// How many had that outcome.
@@ -84,14 +111,25 @@ impl Summary {
 }
 
 impl OutcomeSummary {
-    fn add_sequence(&mut self, sequence: &Sequence) {
+    fn add_sequence(&mut self, sequence: &Sequence, times: u64) {
         if let Some(count) = self.sequences.get_mut(sequence) {
-            *count += 1;
+            *count += times;
         } else if self.sequences.len() < MAX_SEQUENCES {
-            self.sequences.insert(sequence.clone(), 1);
+            self.sequences.insert(sequence.clone(), times);
         } else {
-            self.other_sequences += 1;
+            self.other_sequences += times;
         }
+    }
+
+    fn merge(&mut self, other: &OutcomeSummary) {
+        self.count += other.count;
+        for (&code, count) in &other.curl {
+            *self.curl.entry(code).or_default() += count;
+        }
+        for (sequence, &count) in &other.sequences {
+            self.add_sequence(sequence, count);
+        }
+        self.other_sequences += other.other_sequences;
     }
 
     /// The commonest sequence and how often it occurred; of equals the first in the alphabet.
