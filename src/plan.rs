@@ -43,6 +43,8 @@ pub(crate) struct Plan {
     pub(crate) signal_tree: bool,
     /// The server's start command.
     pub(crate) command: Option<ServerCommand>,
+    /// How many runs are made, each with the server started afresh.
+    pub(crate) repeat: u64,
     /// Whether packets are wanted.
     pub(crate) wire: WireWish,
     /// Where results go.
@@ -142,6 +144,7 @@ impl Plan {
             master,
             signal_tree: args.job.signal_tree,
             command,
+            repeat: 1,
             wire: match args.job.observe {
                 Observe::Auto => WireWish::IfAllowed,
                 Observe::Only { wire: true } => WireWish::Required,

@@ -55,6 +55,11 @@ impl Interrupt {
         self.child.store(child.as_raw(), Ordering::SeqCst);
     }
 
+    /// The process group is gone: its number may be another's by and by.
+    pub(super) fn leave(&self) {
+        self.child.store(0, Ordering::SeqCst);
+    }
+
     /// Whether a signal came.
     pub(super) fn came(&self) -> bool {
         self.signal.load(Ordering::SeqCst) != 0

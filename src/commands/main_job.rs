@@ -1,89 +1,41 @@
-//! The main job: start the server if asked to, watch, connect, trigger, stop, report.
+//! The main job: start the server if asked to, watch, connect, trigger, stop, report; as often as
+//! asked for, and for any number of servers. What a plan asks for is left to the rooms below.
 
 mod measure;
 mod notes;
 mod one;
+mod progress;
 mod remarks;
 mod report;
 mod run_json;
+mod series;
+mod tally;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::Result;
 
-use self::notes::Notes;
-use self::one::{Setup, start_server, wire_refused};
-use self::report::Report;
-use super::interrupt::Interrupt;
-use super::outputs;
+use self::series::Series;
 use crate::cli::RunArgs;
-use crate::observe::packet::PacketTap;
-use crate::plan::{Plan, WireWish};
-use crate::target::trigger::Shells;
-use crate::time::Clock;
+use crate::plan::Plan;
 
-/// Carries a run out.
+pub(super) use self::report::Measured;
+pub(super) use self::series::Case;
+
+/// Carries it out for one server.
 pub(super) fn run(args: RunArgs, words: &[OsString]) -> Result<ExitCode> {
-    let clock = Clock::start();
-    let mut plan = Plan::check(args)?;
-    let interrupt = Interrupt::catch().context("cannot catch SIGINT and SIGTERM")?;
-    let mut notes = Notes::new(plan.outputs.quiet);
-    notes.tell_all(&mut plan.notes);
-    if plan.wire == WireWish::Required {
-        PacketTap::may_open().map_err(|error| anyhow!("{}", wire_refused(&error, plan.wire)))?;
-    }
-    let mut opened = outputs::open(&plan.outputs, plan.command.is_some())?;
-    let log = opened.log.take();
-    let shells = Shells::default();
-    let started = start_server(&plan, log, shells.clone(), clock, &interrupt, &mut notes);
-    let (mut server, target) = match (started, interrupt.exit_code()) {
-        (Ok(started), _) => started,
-        (Err(error), code) => {
-            // Nothing was measured: a folder with empty files would only be in the way.
-            opened.discard();
-            return match code {
-                Some(code) => {
-                    notes.tell("interrupted before the first connection".to_owned());
-                    Ok(ExitCode::from(code))
-                }
-                None => Err(error),
-            };
-        }
+    let plan = Plan::check(args)?;
+    let case = Case {
+        label: None,
+        command: plan.command.clone(),
     };
-    let setup = Setup {
-        run_id: run_id(clock),
-        target,
-        clock,
-        shells,
-        writers: std::mem::take(&mut opened.writers),
-    };
-    let (run_id, target) = (setup.run_id.clone(), setup.target.clone());
-    let mut run = match setup.prepare(&mut plan, server.as_ref(), &mut notes) {
-        Ok(run) => run,
-        Err(error) => {
-            opened.discard();
-            return Err(error);
-        }
-    };
-    let measured = run.measure(&interrupt, !plan.outputs.quiet);
-    let ended = run.end(server.as_mut(), &interrupt);
-    let code = Report {
-        run_id: &run_id,
-        words,
-        target: &target,
-        clock,
-        max_lost: plan.max_lost,
-        interrupt: &interrupt,
-        server: server.as_ref(),
-        ended: &ended,
-    }
-    .write(opened, notes);
-    measured.map(|()| code)
+    run_series(plan, &[case], words)?.report(Measured::table)
 }
 
-/// A name for the run that sorts by time and differs between runs at one moment.
-fn run_id(clock: Clock) -> String {
-    let time = jiff::Timestamp::from_nanosecond(clock.started().0.into()).unwrap_or_default();
-    format!("{}-{}", time.strftime("%Y%m%dT%H%M%S"), std::process::id())
+/// Measures each of `cases` as often as the plan says, whatever its own command is. The command line
+/// `words` goes into each run.json. What was measured before something went wrong is kept; an error
+/// says that nothing was.
+pub(super) fn run_series(plan: Plan, cases: &[Case], words: &[OsString]) -> Result<Measured> {
+    Series::open(plan, words)?.measure(cases)
 }

@@ -1,13 +1,17 @@
-//! The files of a run, opened before the first SYN.
+//! The files of a series of runs, mostly of one, and those of each run. All are opened before the
+//! first SYN of what they are to hold.
 #![expect(clippy::disallowed_types, reason = "output files are opened here")]
 
-use std::fs::{self, File, OpenOptions};
+mod folder;
+
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
+use self::folder::{Made, make_folder};
 use crate::cli::Format;
 use crate::plan::Outputs;
 use crate::record::Record;
@@ -15,6 +19,8 @@ use crate::report::csv::CsvReport;
 use crate::report::events::{ControlEvent, EventsReport};
 use crate::report::{Context, heroku, ndjson};
 use crate::sys::reason;
+
+pub(super) use self::folder::RunFiles;
 
 /// A buffered file or stdout.
 type Sink = BufWriter<Box<dyn Write + Send>>;
@@ -34,29 +40,25 @@ pub(super) struct Writers {
 struct Named<T> {
     name: String,
     to: T,
+    /// Whether it lasts for one run of a series only.
+    of_run: bool,
 }
 
-/// The files of a run.
+/// The outputs of a series.
 pub(super) struct OpenOutputs {
     /// Those that records go to.
     pub(super) writers: Writers,
-    /// run.json.
-    pub(super) run: Option<(PathBuf, File)>,
-    /// server.log.
-    pub(super) log: Option<LogFile>,
     /// Whether stdout is taken by records.
     pub(super) stdout_taken: bool,
-    /// Files of our own making in --out's folder.
-    made: Vec<PathBuf>,
+    /// --out's.
+    folder: Option<PathBuf>,
+    made: Made,
 }
 
 impl OpenOutputs {
     /// Takes the files of --out's folder away again: nothing was measured.
     pub(super) fn discard(self) {
-        for path in &self.made {
-            // It may have been moved meanwhile; then it is in nobody's way.
-            let _ = fs::remove_file(path);
-        }
+        self.made.discard();
     }
 }
 
@@ -69,49 +71,46 @@ pub(super) struct WriteFailed {
     pub(super) error: io::Error,
 }
 
-/// Opens every output.
-pub(super) fn open(outputs: &Outputs, server_log: bool) -> Result<OpenOutputs> {
+/// Opens every output that records of all runs go to.
+pub(super) fn open(outputs: &Outputs) -> Result<OpenOutputs> {
     let mut opened = OpenOutputs {
         writers: Writers::default(),
-        run: None,
-        log: None,
         stdout_taken: outputs.format != Format::Table,
-        made: Vec::new(),
+        folder: outputs.folder.clone(),
+        made: Made::default(),
     };
     distinct(outputs)?;
     let writers = &mut opened.writers;
-    let csv = |sink| CsvReport::new(sink).context("cannot write the header");
-    let events = |sink| EventsReport::new(sink).context("cannot write the header");
-    let (json, heroku) = (Ok, Ok);
     let stdout = Some(PathBuf::from("-"));
     add(&mut writers.csv, outputs.csv.as_ref(), csv)?;
     add(&mut writers.events, outputs.events.as_ref(), events)?;
-    add(&mut writers.json, outputs.json.as_ref(), json)?;
+    add(&mut writers.json, outputs.json.as_ref(), lines)?;
     match outputs.format {
         Format::Table => {}
         Format::Csv => add(&mut writers.csv, stdout.as_ref(), csv)?,
-        Format::Json => add(&mut writers.json, stdout.as_ref(), json)?,
-        Format::Heroku => add(&mut writers.heroku, stdout.as_ref(), heroku)?,
+        Format::Json => add(&mut writers.json, stdout.as_ref(), lines)?,
+        Format::Heroku => add(&mut writers.heroku, stdout.as_ref(), lines)?,
     }
     let named = [&outputs.csv, &outputs.events, &outputs.json];
     opened.stdout_taken |= named.iter().any(|n| n.as_deref() == Some(Path::new("-")));
     if let Some(folder) = &outputs.folder {
         make_folder(folder)?;
-        let mut file = |name| {
-            let path = folder.join(name);
-            opened.made.push(path.clone());
-            path
-        };
-        add(&mut writers.csv, Some(&file("connections.csv")), csv)?;
-        add(&mut writers.events, Some(&file("events.csv")), events)?;
-        add(&mut writers.json, Some(&file("connections.ndjson")), json)?;
-        let run = file("run.json");
-        opened.run = Some((run.clone(), create(&run)?));
-        if server_log {
-            opened.log = Some(create(&file("server.log"))?);
-        }
+        opened.writers.add_folder(folder, &mut opened.made)?;
     }
     Ok(opened)
+}
+
+fn csv(sink: Sink) -> Result<CsvReport<Sink>> {
+    CsvReport::new(sink).context("cannot write the header")
+}
+
+fn events(sink: Sink) -> Result<EventsReport<Sink>> {
+    EventsReport::new(sink).context("cannot write the header")
+}
+
+/// Lines have no header.
+fn lines(sink: Sink) -> Result<Sink> {
+    Ok(sink)
 }
 
 fn add<T>(
@@ -129,7 +128,11 @@ fn add<T>(
     };
     let to = make(BufWriter::with_capacity(64 * 1024, out))
         .with_context(|| format!("cannot write {name}"))?;
-    list.push(Named { name, to });
+    list.push(Named {
+        name,
+        to,
+        of_run: false,
+    });
     Ok(())
 }
 
@@ -176,27 +179,22 @@ fn create(path: &Path) -> Result<File> {
     })
 }
 
-fn make_folder(folder: &Path) -> Result<()> {
-    fs::create_dir_all(folder).map_err(|error| {
-        anyhow::anyhow!(
-            "cannot make the folder {}: {}; give a path that may be written to",
-            folder.display(),
-            reason(&error)
-        )
-    })?;
-    let mut entries = fs::read_dir(folder).map_err(|error| {
-        anyhow::anyhow!("cannot look into {}: {}", folder.display(), reason(&error))
-    })?;
-    if entries.next().is_some() {
-        bail!(
-            "the folder {} is not empty; give a new one, so that runs do not mix",
-            folder.display()
-        );
-    }
-    Ok(())
-}
-
 impl Writers {
+    /// Adds those of a run that begins.
+    fn begin_run(&mut self, of_run: Writers) {
+        self.csv.extend(of_run.csv.into_iter().map(Named::of_run));
+        self.json.extend(of_run.json.into_iter().map(Named::of_run));
+        self.events
+            .extend(of_run.events.into_iter().map(Named::of_run));
+    }
+
+    /// Closes those of a run that has ended.
+    pub(super) fn end_run(&mut self) {
+        self.csv.retain(|named| !named.of_run);
+        self.json.retain(|named| !named.of_run);
+        self.events.retain(|named| !named.of_run);
+    }
+
     /// Whether there is nothing to write to.
     pub(super) fn is_empty(&self) -> bool {
         let lines = self.json.is_empty() && self.heroku.is_empty();
@@ -246,6 +244,13 @@ impl Writers {
     }
 }
 
+impl<T> Named<T> {
+    fn of_run(self) -> Named<T> {
+        let of_run = true;
+        Named { of_run, ..self }
+    }
+}
+
 /// Does something to every writer, and takes those out that fail.
 fn each<T>(
     list: &mut Vec<Named<T>>,
@@ -257,7 +262,7 @@ fn each<T>(
         match act(&mut named.to) {
             Ok(()) => i += 1,
             Err(error) => {
-                let Named { name, to } = list.swap_remove(i);
+                let Named { name, to, .. } = list.swap_remove(i);
                 // Its buffer would be written once more when it is dropped, and fail again.
                 std::mem::forget(to);
                 failed.push(WriteFailed { name, error });

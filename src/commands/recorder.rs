@@ -36,6 +36,8 @@ pub(super) enum Message {
 pub(super) struct Recorded {
     /// In numbers.
     pub(super) summary: Summary,
+    /// What is left to write to: another run may go on there.
+    pub(super) writers: Writers,
     /// Outputs that could not be written.
     pub(super) failed: Vec<WriteFailed>,
 }
@@ -118,8 +120,12 @@ impl Recorder {
             Ok(summary) => summary,
             Err(panic) => std::panic::resume_unwind(panic),
         };
-        let failed = self.writer.finish();
-        Recorded { summary, failed }
+        let (writers, failed) = self.writer.finish();
+        Recorded {
+            summary,
+            writers,
+            failed,
+        }
     }
 }
 

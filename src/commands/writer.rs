@@ -32,7 +32,7 @@ pub(super) enum Job {
 pub(super) struct Writer {
     jobs: Sender<Job>,
     failed: Arc<AtomicBool>,
-    thread: JoinHandle<Vec<WriteFailed>>,
+    thread: JoinHandle<(Writers, Vec<WriteFailed>)>,
 }
 
 impl Writer {
@@ -81,11 +81,12 @@ impl Writer {
         self.failed.load(Ordering::Relaxed)
     }
 
-    /// Waits until everything is written, and says what could not be.
-    pub(super) fn finish(self) -> Vec<WriteFailed> {
+    /// Waits until everything is written; gives back what is left to write to, and says what could
+    /// not be written.
+    pub(super) fn finish(self) -> (Writers, Vec<WriteFailed>) {
         drop(self.jobs);
         match self.thread.join() {
-            Ok(failed) => failed,
+            Ok(ended) => ended,
             Err(panic) => std::panic::resume_unwind(panic),
         }
     }
@@ -104,7 +105,7 @@ struct Work {
 }
 
 impl Work {
-    fn run(mut self, jobs: &Receiver<Job>) -> Vec<WriteFailed> {
+    fn run(mut self, jobs: &Receiver<Job>) -> (Writers, Vec<WriteFailed>) {
         let mut flushed = self.clock.now();
         loop {
             match jobs.recv_timeout(FLUSH) {
@@ -124,7 +125,7 @@ impl Work {
             self.fail(failed);
         }
         self.flush();
-        self.failed
+        (self.writers, self.failed)
     }
 
     fn take(&mut self, job: Job) {

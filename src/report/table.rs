@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use crate::outcome::Outcome;
-use crate::summary::{OutcomeSummary, Summary};
+use crate::summary::{OutcomeSummary, Pool, Spread, Summary};
 use crate::time::Stamp;
 
 /// What the table says besides the summary.
@@ -23,7 +23,20 @@ pub(crate) struct Setting {
     pub(crate) notes: Vec<String>,
 }
 
-/// The table as text, newline included.
+/// What the table of several runs says besides their pools.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PoolSetting {
+    /// Whom was connected to.
+    pub(crate) target: String,
+    /// How many runs, in words.
+    pub(crate) runs: String,
+    /// What was done to the servers, a line each.
+    pub(crate) triggers: Vec<String>,
+    /// What could not be observed or went wrong, a line each.
+    pub(crate) notes: Vec<String>,
+}
+
+/// The table of one run as text, newline included.
 pub(crate) fn render(summary: &Summary, setting: &Setting) -> String {
     let mut text = String::new();
     let line = |text: &mut String, line: &str| {
@@ -54,6 +67,32 @@ pub(crate) fn render(summary: &Summary, setting: &Setting) -> String {
         line(&mut text, note);
     }
     text
+}
+
+/// The table of several runs as text, newline included: pools one below the other, each under its
+/// label where it has one.
+pub(crate) fn render_pools(pools: &[(Option<&str>, &Pool)], setting: &PoolSetting) -> String {
+    let mut summary = Summary::default();
+    for (_, pool) in pools {
+        summary.merge(&pool.summary);
+    }
+    let n = summary.connections;
+    let (target, runs) = (&setting.target, &setting.runs);
+    let mut lines = vec![format!(
+        "{n} {} to {target} in {runs}",
+        plural(n, "connection")
+    )];
+    lines.extend(setting.triggers.iter().cloned());
+    for (label, pool) in pools.iter().filter(|(_, p)| p.summary.connections > 0) {
+        lines.push(String::new());
+        lines.extend(label.map(|label| format!("{label}:")));
+        lines.push(outcomes(&pool.summary));
+        lines.push(String::new());
+        lines.push(pooled_losses(pool));
+    }
+    lines.extend(differences(&summary));
+    lines.extend(setting.notes.iter().cloned());
+    lines.join("\n") + "\n"
 }
 
 fn outcomes(summary: &Summary) -> String {
@@ -113,13 +152,7 @@ fn sequence(counted: &OutcomeSummary) -> [String; 2] {
 }
 
 fn losses(summary: &Summary, signal: Option<Stamp>) -> String {
-    if summary.taken == 0 {
-        return "the server's kernel took none of them, so none was lost".to_owned();
-    }
-    let mut text = format!(
-        "lost {} of the {} that the server's kernel took",
-        summary.lost, summary.taken
-    );
+    let mut text = lost_of_taken(summary);
     match (summary.loss_window, signal) {
         (Some((first, last)), Some(signal)) => {
             let (first, last) = (first.since(signal), last.since(signal));
@@ -136,6 +169,37 @@ fn losses(summary: &Summary, signal: Option<Stamp>) -> String {
         (None, _) => {}
     }
     text
+}
+
+/// Losses of several runs: of all, and how much one run differs from another.
+fn pooled_losses(pool: &Pool) -> String {
+    let mut text = lost_of_taken(&pool.summary);
+    let differ = pool.runs() > 1 && pool.summary.taken > 0;
+    if let Some(spread) = pool.spread().filter(|_| differ) {
+        let Spread {
+            least,
+            median,
+            most,
+        } = spread;
+        let _ = write!(text, "; {least} to {most} in a run, median {median}");
+    }
+    if let Some((first, last)) = pool.loss_window {
+        let _ = write!(
+            text,
+            "; loss window {} to {} from each signal",
+            signed_millis(first),
+            signed_millis(last)
+        );
+    }
+    text
+}
+
+fn lost_of_taken(summary: &Summary) -> String {
+    if summary.taken == 0 {
+        return "the server's kernel took none of them, so none was lost".to_owned();
+    }
+    let (lost, taken) = (summary.lost, summary.taken);
+    format!("lost {lost} of the {taken} that the server's kernel took")
 }
 
 fn differences(summary: &Summary) -> Vec<String> {

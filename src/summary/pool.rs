@@ -13,7 +13,7 @@ pub struct Pool {
     /// How many each run lost, in the order of the runs.
     pub lost: Vec<u64>,
     /// Runs in which nothing was served.
-    pub unserved: u64,
+    pub unserved: usize,
     /// When the first and the last lost connection were opened, in nanoseconds from the signal of
     /// their own run: the earliest and the latest of all runs.
     pub loss_window: Option<(i64, i64)>,
@@ -35,7 +35,7 @@ impl Pool {
     pub fn add(&mut self, run: &Summary, signal: Option<Stamp>) {
         self.summary.merge(run);
         self.lost.push(run.lost);
-        self.unserved += u64::from(run.count(Outcome::Served) == 0);
+        self.unserved += usize::from(run.count(Outcome::Served) == 0);
         if let (Some((first, last)), Some(signal)) = (run.loss_window, signal) {
             let (first, last) = (first.since(signal), last.since(signal));
             let (earliest, latest) = self.loss_window.unwrap_or((first, last));

@@ -1,14 +1,14 @@
 //! The run itself: one loop over what is due, what came, and what the server's processes did.
 
-use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::one::StartedServer;
+use super::progress;
 use crate::commands::interrupt::Interrupt;
 use crate::commands::recorder::{Recorded, Recorder};
 use crate::connect::socket::Engine;
@@ -250,12 +250,12 @@ impl Run {
     }
 
     fn show_progress(&mut self) {
-        let progress = self
+        let bar = self
             .progress
-            .get_or_insert_with(|| progress_bar(self.parts.count));
-        progress.set_position(self.ended);
+            .get_or_insert_with(|| progress::over_connections(self.parts.count));
+        bar.set_position(self.ended);
         let open = self.parts.engine.started() - self.ended;
-        progress.set_message(format!("{open} open"));
+        bar.set_message(format!("{open} open"));
     }
 
     /// Stops what runs and waits until everything is recorded.
@@ -301,9 +301,7 @@ impl Run {
         // An interrupt that came before asked for this stop; only another one cuts it short, at
         // once and from its own thread.
         let cut_short = || !came && interrupt.came();
-        let stop = started
-            .server
-            .stop(ask, started.command.stop_timeout, &cut_short);
+        let stop = started.server.stop(ask, started.stop_timeout, &cut_short);
         let pid = Some(started.server.pid().as_raw());
         let steps = [
             (stop.asked, "signal", "SIGTERM to end it"),
@@ -343,19 +341,5 @@ fn control_events(fired: &Fired) -> Vec<ControlEvent> {
                 event("signal", Some(pid.as_raw()), detail)
             })
             .collect(),
-    }
-}
-
-fn progress_bar(count: u64) -> ProgressBar {
-    let target = if io::stderr().is_terminal() {
-        ProgressDrawTarget::stderr()
-    } else {
-        ProgressDrawTarget::hidden()
-    };
-    let bar = ProgressBar::with_draw_target(Some(count), target);
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} ended, {msg}, {elapsed}");
-    match style {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
     }
 }

@@ -2,25 +2,56 @@
 
 use std::io;
 
+use indicatif::ProgressBar;
+
 use crate::commands::say;
 
-/// Things the user should know: said on stderr as they come up, and listed again in run.json.
+/// Things the user should know: each said on stderr once, however many runs it holds for, and listed
+/// in the run.json of each of them.
 pub(super) struct Notes {
-    pub(super) quiet: bool,
-    pub(super) lines: Vec<String>,
+    quiet: bool,
+    said: Vec<String>,
+    lines: Vec<String>,
+    /// How many of the lines hold for every run.
+    common: Option<usize>,
+    /// Shown meanwhile; lines go above it.
+    bar: ProgressBar,
 }
 
 impl Notes {
     pub(super) fn new(quiet: bool) -> Notes {
         Notes {
             quiet,
+            said: Vec::new(),
             lines: Vec::new(),
+            common: None,
+            bar: ProgressBar::hidden(),
         }
     }
 
+    /// Lines go above this bar from now on.
+    pub(super) fn keep_above(&mut self, bar: ProgressBar) {
+        self.bar = bar;
+    }
+
+    /// Another run begins: what was told of the one before it does not hold for it.
+    pub(super) fn begin_run(&mut self) {
+        let common = *self.common.get_or_insert(self.lines.len());
+        self.lines.truncate(common);
+    }
+
+    /// What was told of the run, and before the first.
+    pub(super) fn lines(&self) -> &[String] {
+        &self.lines
+    }
+
     pub(super) fn tell(&mut self, line: String) {
-        if !self.quiet {
-            say(&mut io::stderr(), &format!("probe: {line}\n"));
+        if !self.said.contains(&line) {
+            if !self.quiet {
+                self.bar
+                    .suspend(|| say(&mut io::stderr(), &format!("probe: {line}\n")));
+            }
+            self.said.push(line.clone());
         }
         self.lines.push(line);
     }

@@ -1,14 +1,17 @@
-//! One run: the server it is made against, and everything that must be open before the first SYN.
+//! One run: its server is started, everything is opened before the first SYN, and all of it ends.
+//! What the runs of a series have in common is handed in; what a run says is left to its report.
 
 use std::io;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Error, Result, bail};
 
-use super::measure::{Parts, Run};
+use super::measure::{Ended, Parts, Run};
 use super::notes::Notes;
 use crate::commands::interrupt::Interrupt;
-use crate::commands::outputs;
+use crate::commands::outputs::{LogFile, Writers};
 use crate::commands::recorder::{Message, Recorder};
+use crate::connect::request::Template;
 use crate::connect::socket::Engine;
 use crate::observe::packet::PacketTap;
 use crate::observe::route::{Route, route_to};
@@ -25,94 +28,124 @@ use crate::time::Clock;
 /// The server that the probe started.
 pub(super) struct StartedServer {
     pub(super) server: Server,
-    pub(super) command: ServerCommand,
+    pub(super) stop_timeout: Duration,
     pub(super) at_rest: bool,
     pub(super) stop: Option<Stop>,
 }
 
-/// Starts the server where a command is given, and finds out where to connect to.
-pub(super) fn start_server(
-    plan: &Plan,
-    log: Option<outputs::LogFile>,
-    shells: Shells,
-    clock: Clock,
-    interrupt: &Interrupt,
-    notes: &mut Notes,
-) -> Result<(Option<StartedServer>, Target)> {
-    let Some(command) = &plan.command else {
-        let target = plan
-            .target
-            .clone()
-            .context("nothing to connect to; give --target")?;
-        return Ok((None, target));
-    };
-    if let Some(target) = &plan.target {
-        Server::check_free(target.address)?;
-    }
-    let mut server = Server::start(&command.words, log, shells, clock)?;
-    interrupt.take_along(server.pid());
-    let wanted = plan.target.as_ref().map(|target| target.address);
-    let came = || interrupt.came();
-    let (address, at_rest) = server.wait_until_ready(wanted, command.start_timeout, &came)?;
-    if !at_rest {
-        notes.tell("the server listens and is still busy; it is probed all the same".to_owned());
-    }
-    let target = plan.target.clone().unwrap_or_else(|| Target {
-        name: address.to_string(),
-        address,
-    });
-    let started = StartedServer {
-        server,
-        command: command.clone(),
-        at_rest,
-        stop: None,
-    };
-    Ok((Some(started), target))
+/// A run of which nothing has been done.
+pub(super) struct OneRun<'a> {
+    pub(super) run_id: String,
+    pub(super) plan: &'a Plan,
+    pub(super) command: Option<&'a ServerCommand>,
+    pub(super) interrupt: &'a Interrupt,
+    pub(super) shells: Shells,
+    pub(super) clock: Clock,
 }
 
-/// What a run is prepared from, besides its plan.
-pub(super) struct Setup {
+/// A run that has ended, and its server with it.
+pub(super) struct Finished {
     pub(super) run_id: String,
     pub(super) target: Target,
     pub(super) clock: Clock,
-    pub(super) shells: Shells,
-    pub(super) writers: outputs::Writers,
+    pub(super) server: Option<StartedServer>,
+    pub(super) ended: Ended,
+    /// Whether somebody interrupted it.
+    pub(super) interrupted: bool,
+    /// What kept it from being measured to its end.
+    pub(super) broken: Option<Error>,
 }
 
-impl Setup {
-    /// Opens everything that must be open before the first SYN.
-    pub(super) fn prepare(
+impl OneRun<'_> {
+    /// Makes it. `master` is whom signals go to where there is no command. The writers are taken, and
+    /// lie in what was recorded; an error says why the run never began.
+    pub(super) fn make(
         self,
-        plan: &mut Plan,
-        server: Option<&StartedServer>,
+        log: Option<LogFile>,
+        master: Option<Process>,
+        writers: &mut Writers,
         notes: &mut Notes,
-    ) -> Result<Run> {
-        let clock = self.clock;
-        let template = plan.request.template(&self.target.name, &self.run_id);
-        let (content, protocol) = (plan.request.content(), plan.request.protocol());
-        let context = Context {
-            run_id: self.run_id,
-            request: Some(template.clone()),
-            ..Context::default()
-        };
-        let route = route_to(self.target.address);
-        let this_host = route.as_ref().is_ok_and(|route| route.local);
-        let load = plan.load.clone();
-        let job = load.fit(&self.target, this_host, template, content, &mut plan.notes)?;
-        notes.tell_all(&mut plan.notes);
-        let engine = Engine::new(job, clock).context("cannot make an epoll instance")?;
-        let master = match server {
+        show_progress: bool,
+    ) -> Result<Finished> {
+        let (mut server, target) = self.start_server(log, notes)?;
+        let master = match &server {
             // A server that has died since is found out by its refusals.
             Some(started) => Process::open(started.server.pid()).ok(),
-            None => plan.master.take(),
+            None => master,
         };
+        let mut run = self.prepare(&target, master, writers, notes)?;
+        let broken = run.measure(self.interrupt, show_progress).err();
+        let ended = run.end(server.as_mut(), self.interrupt);
+        Ok(Finished {
+            interrupted: self.interrupt.came(),
+            run_id: self.run_id,
+            target,
+            clock: self.clock,
+            server,
+            ended,
+            broken,
+        })
+    }
+
+    /// Starts the server where a command is given, and finds out where to connect to.
+    fn start_server(
+        &self,
+        log: Option<LogFile>,
+        notes: &mut Notes,
+    ) -> Result<(Option<StartedServer>, Target)> {
+        let target = &self.plan.target;
+        let Some(command) = self.command else {
+            let target = target.clone();
+            return Ok((
+                None,
+                target.context("nothing to connect to; give --target")?,
+            ));
+        };
+        if let Some(target) = target {
+            Server::check_free(target.address)?;
+        }
+        let mut server = Server::start(&command.words, log, self.shells.clone(), self.clock)?;
+        self.interrupt.take_along(server.pid());
+        let wanted = target.as_ref().map(|target| target.address);
+        let came = || self.interrupt.came();
+        let (address, at_rest) = server.wait_until_ready(wanted, command.start_timeout, &came)?;
+        if !at_rest {
+            notes
+                .tell("the server listens and is still busy; it is probed all the same".to_owned());
+        }
+        let target = target.clone().unwrap_or_else(|| Target {
+            name: address.to_string(),
+            address,
+        });
+        let started = StartedServer {
+            server,
+            stop_timeout: command.stop_timeout,
+            at_rest,
+            stop: None,
+        };
+        Ok((Some(started), target))
+    }
+
+    /// Opens everything that must be open before the first SYN.
+    fn prepare(
+        &self,
+        target: &Target,
+        master: Option<Process>,
+        writers: &mut Writers,
+        notes: &mut Notes,
+    ) -> Result<Run> {
+        let (plan, clock) = (self.plan, self.clock);
+        let route = route_to(target.address);
+        let template = plan.request.template(&target.name, &self.run_id);
+        let this_host = route.as_ref().is_ok_and(|route| route.local);
+        let engine = self.engine(target, template.clone(), this_host, notes)?;
         let mut exits = ExitWatch::new(clock);
         if let Some(master) = &master {
             exits
                 .watch_tree(master.pid())
                 .context("cannot watch the server's processes")?;
         }
-        let (tap, wire_missing) = match open_tap(&self.target, route, plan.wire) {
+        let (tap, wire_missing) = match open_tap(target, route, plan.wire) {
             Ok(tap) => (Some(tap), None),
             Err(missing) if plan.wire == WireWish::Required => bail!("{missing}"),
             Err(missing) => {
@@ -122,15 +155,15 @@ impl Setup {
                 (None, Some(missing))
             }
         };
-        let keep_steps = self.writers.wants_steps();
-        let join = if tap.is_some() {
-            let lifetime = (plan.load.idle == 0).then_some(plan.load.timeout);
-            Join::with_wire(self.target.address, protocol, lifetime, keep_steps)
-        } else {
-            Join::of_sockets(keep_steps)
-        };
+        let join = self.join(target, tap.is_some(), writers.wants_steps());
         let triggered = !plan.triggers.is_empty();
-        let recorder = Recorder::start(join, self.writers, context, triggered, clock)
+        let writers = std::mem::take(writers);
+        let context = Context {
+            run_id: self.run_id.clone(),
+            request: Some(template),
+            ..Context::default()
+        };
+        let recorder = Recorder::start(join, writers, context, triggered, clock)
             .context("cannot start a thread")?;
         let vantage = match tap {
             Some(tap) => {
@@ -144,10 +177,9 @@ impl Setup {
             plan.triggers.clone(),
             master,
             plan.signal_tree,
-            self.shells,
+            self.shells.clone(),
             clock,
         );
-        let count = plan.load.count;
         Ok(Run::new(Parts {
             clock,
             engine,
@@ -156,8 +188,32 @@ impl Setup {
             recorder,
             vantage,
             wire_missing,
-            count,
+            count: plan.load.count,
         }))
+    }
+
+    fn engine(
+        &self,
+        target: &Target,
+        template: Template,
+        this_host: bool,
+        notes: &mut Notes,
+    ) -> Result<Engine> {
+        let mut found = Vec::new();
+        let (load, content) = (self.plan.load.clone(), self.plan.request.content());
+        let job = load.fit(target, this_host, template, content, &mut found)?;
+        notes.tell_all(&mut found);
+        Engine::new(job, self.clock).context("cannot make an epoll instance")
+    }
+
+    fn join(&self, target: &Target, wire: bool, keep_steps: bool) -> Join {
+        if !wire {
+            return Join::of_sockets(keep_steps);
+        }
+        let load = &self.plan.load;
+        let lifetime = (load.idle == 0).then_some(load.timeout);
+        let protocol = self.plan.request.protocol();
+        Join::with_wire(target.address, protocol, lifetime, keep_steps)
     }
 }
 

@@ -1,9 +1,10 @@
-//! What the reader of a run's table must know besides its numbers.
+//! What the reader of one run's table must know besides its numbers.
 
 use super::measure::{Ended, Log};
-use super::report::Report;
+use super::one::Finished;
+use crate::observe::packet::WireStats;
 use crate::outcome::Outcome;
-use crate::report::table::{millis, plural};
+use crate::report::table::{Setting, millis, plural};
 use crate::summary::Summary;
 use crate::target::child::Stop;
 use crate::target::trigger::{Action, Fired};
@@ -12,9 +13,29 @@ use crate::time::Stamp;
 /// A wall clock that moved further from the run clock was stepped.
 const STEP_NS: i64 = 1_000_000;
 
-impl Report<'_> {
-    /// What the reader of the table must know.
-    pub(super) fn remarks(&self) -> Vec<String> {
+impl Finished {
+    /// What the table says besides the summary.
+    pub(super) fn setting(&self) -> Setting {
+        Setting {
+            target: self.target_name(),
+            took_ns: self.ended.took_ns,
+            triggers: self.ended.log.fired.iter().map(describe).collect(),
+            signal: self.ended.log.signal(),
+            notes: self.remarks(),
+        }
+    }
+
+    /// The target as typed, and its address where that is another.
+    pub(super) fn target_name(&self) -> String {
+        let address = self.target.address.to_string();
+        if self.target.name == address {
+            address
+        } else {
+            format!("{} ({address})", self.target.name)
+        }
+    }
+
+    fn remarks(&self) -> Vec<String> {
         let mut lines = Vec::new();
         let Ended {
             recorded,
@@ -22,43 +43,40 @@ impl Report<'_> {
             wire_missing,
             log,
             ..
-        } = self.ended;
-        trigger_remarks(log, &mut lines);
-        if let Some(stop) = self.server.and_then(|s| s.stop.as_ref()) {
+        } = &self.ended;
+        if let Some(before) = ended_before(log) {
+            let before = millis(before);
+            lines.push(format!(
+                "the server had ended {before} before it was signalled"
+            ));
+        }
+        lines.extend(trigger_failures(log));
+        if let Some(stop) = self.server.as_ref().and_then(|s| s.stop.as_ref()) {
             lines.extend(self.stop_remark(stop));
         }
         if let Some(wire) = capture {
-            lines.push(format!(
-                "wire: {} packets of the target's, {} dropped by the kernel",
-                wire.packets, wire.kernel_drops
-            ));
-            let odd = [
-                (wire.late, "out of order beyond what is waited for"),
-                (wire.fragments, "fragments, not read"),
-                (wire.malformed, "unreadable"),
-            ];
-            for (n, what) in odd {
-                if n > 0 {
-                    lines.push(format!("wire: {n} {} {what}", plural(n, "packet")));
-                }
-            }
+            lines.extend(wire_remarks(wire));
         }
         if let Some(missing) = wire_missing {
             lines.push(format!("seen from the sockets alone; wire: {missing}"));
         }
         lines.extend(late(&recorded.summary));
         lines.extend(unknown_causes(&recorded.summary));
-        let offset = self.clock.wall_offset_ns();
-        if offset.abs() > STEP_NS {
+        if let Some(offset) = self.clock_step() {
             lines.push(format!(
                 "the wall clock moved by {} during the run; packet times are off by up to that",
                 millis(offset)
             ));
         }
-        if self.interrupt.came() {
+        if self.interrupted {
             lines.push("interrupted: this is what was seen until then".to_owned());
         }
         lines
+    }
+
+    /// How far the wall clock moved during the run, where it was stepped.
+    pub(super) fn clock_step(&self) -> Option<i64> {
+        Some(self.clock.wall_offset_ns()).filter(|offset| offset.abs() > STEP_NS)
     }
 
     /// How the server did not stop by itself.
@@ -81,15 +99,34 @@ impl Report<'_> {
     }
 }
 
-fn trigger_remarks(log: &Log, lines: &mut Vec<String>) {
-    if let (Some(exit), Some(signal)) = (log.master_exit(), log.signal())
-        && exit < signal
-    {
-        let before = millis(signal.since(exit));
-        lines.push(format!(
-            "the server had ended {before} before it was signalled"
-        ));
+/// What the wire vantage saw and what it missed.
+pub(super) fn wire_remarks(wire: &WireStats) -> Vec<String> {
+    let mut lines = vec![format!(
+        "wire: {} packets of the target's, {} dropped by the kernel",
+        wire.packets, wire.kernel_drops
+    )];
+    let odd = [
+        (wire.late, "out of order beyond what is waited for"),
+        (wire.fragments, "fragments, not read"),
+        (wire.malformed, "unreadable"),
+    ];
+    for (n, what) in odd {
+        if n > 0 {
+            lines.push(format!("wire: {n} {} {what}", plural(n, "packet")));
+        }
     }
+    lines
+}
+
+/// How long the server had ended before it was signalled, in nanoseconds.
+pub(super) fn ended_before(log: &Log) -> Option<i64> {
+    let before = log.signal()?.since(log.master_exit()?);
+    (before > 0).then_some(before)
+}
+
+/// What became of triggers that failed.
+pub(super) fn trigger_failures(log: &Log) -> Vec<String> {
+    let mut lines = Vec::new();
     for (fired, (pid, error)) in log
         .fired
         .iter()
@@ -124,10 +161,11 @@ fn trigger_remarks(log: &Log, lines: &mut Vec<String>) {
     if log.unfired {
         lines.push("ended before every trigger was pulled".to_owned());
     }
+    lines
 }
 
 /// Open-loop arrivals that came late say something about this host, not about the server.
-fn late(summary: &Summary) -> Option<String> {
+pub(super) fn late(summary: &Summary) -> Option<String> {
     const WORTH_SAYING_NS: i64 = 1_000_000;
     (summary.latest_ns > WORTH_SAYING_NS).then(|| {
         format!(
@@ -138,7 +176,7 @@ fn late(summary: &Summary) -> Option<String> {
 }
 
 /// What packets and sockets cannot tell.
-fn unknown_causes(summary: &Summary) -> Option<String> {
+pub(super) fn unknown_causes(summary: &Summary) -> Option<String> {
     let open = [Outcome::ResetEmpty, Outcome::ClosedEmpty, Outcome::Hung];
     let n: u64 = open.iter().map(|&outcome| summary.count(outcome)).sum();
     (n > 0).then(|| {
@@ -149,7 +187,7 @@ fn unknown_causes(summary: &Summary) -> Option<String> {
     })
 }
 
-pub(super) fn describe(fired: &Fired) -> String {
+fn describe(fired: &Fired) -> String {
     match &fired.action {
         Action::Command(command) => format!("trigger: {command}"),
         Action::Signal(signal) => {

@@ -1,110 +1,211 @@
-//! What a finished run says: the table, whether a gate failed, and the exit code.
+//! What a series of runs says in the end: the table, whether a gate failed, and the exit code.
 
-use std::ffi::OsString;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
-use super::measure::Ended;
-use super::notes::Notes;
-use super::one::StartedServer;
-use super::remarks::describe;
-use crate::commands::interrupt::Interrupt;
-use crate::commands::outputs::OpenOutputs;
+use anyhow::{Error, Result};
+
+use super::one::Finished;
+use super::remarks::{late, unknown_causes};
+use super::series::{Case, RunName};
+use super::tally::{Tally, counted, share};
 use crate::commands::say;
 use crate::outcome::Outcome;
-use crate::plan::Target;
-use crate::report::table::{self, Setting};
+use crate::plan::Plan;
+use crate::report::table::{self, PoolSetting, Setting};
+use crate::summary::{Pool, Summary};
 use crate::sys::reason;
-use crate::time::Clock;
 
 /// Outputs that could not be written.
 #[derive(Default)]
-struct Failures {
+pub(super) struct Failures {
     sentences: Vec<String>,
 }
 
 impl Failures {
-    fn add(&mut self, name: &str, error: &io::Error) {
+    /// Notes that `output` of a run failed.
+    pub(super) fn add(&mut self, run: &RunName, output: &str, error: &io::Error) {
+        let run = run
+            .spoken()
+            .map_or_else(String::new, |run| format!("{run}: "));
+        self.note(&run, output, error);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.sentences.is_empty()
+    }
+
+    fn note(&mut self, before: &str, output: &str, error: &io::Error) {
         // A reader that went away has what it wanted.
         if error.kind() == ErrorKind::BrokenPipe {
             return;
         }
         self.sentences.push(format!(
-            "cannot write {name}: {}; make room or give another path (what was measured is in the \
-             outputs that could be written)",
+            "{before}cannot write {output}: {}; make room or give another path (what was measured \
+             is in the outputs that could be written)",
             reason(error)
         ));
     }
 }
 
-/// Prints to stdout, all of it or an error.
-fn print(text: &str) -> io::Result<()> {
-    let mut stdout = io::stdout();
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()
+/// What was measured of a case.
+pub(in crate::commands) struct CaseMeasured {
+    /// What it is called among several.
+    pub(in crate::commands) label: Option<String>,
+    /// Its runs; none where the series ended before it.
+    pub(in crate::commands) pool: Pool,
+    /// What the table of its last run says besides the numbers.
+    setting: Setting,
 }
 
-/// What there is to report.
-pub(super) struct Report<'a> {
-    pub(super) run_id: &'a str,
-    pub(super) words: &'a [OsString],
-    pub(super) target: &'a Target,
-    pub(super) clock: Clock,
-    pub(super) max_lost: Option<u64>,
-    pub(super) interrupt: &'a Interrupt,
-    pub(super) server: Option<&'a StartedServer>,
-    pub(super) ended: &'a Ended,
+/// A series that was measured, as far as it went.
+pub(in crate::commands) struct Measured {
+    cases: Vec<CaseMeasured>,
+    tally: Tally,
+    /// How many runs were to be made.
+    planned: u64,
+    max_lost: Option<u64>,
+    quiet: bool,
+    stdout_taken: bool,
+    pub(super) failures: Failures,
+    /// The exit code that whoever interrupted it asked for.
+    pub(super) interrupted: Option<u8>,
+    /// What ended it before its time.
+    pub(super) stopped: Option<Error>,
 }
 
-impl Report<'_> {
-    /// Writes run.json and the table, and says how the run went: whatever cannot be written, the rest
-    /// is.
-    pub(super) fn write(&self, opened: OpenOutputs, mut notes: Notes) -> ExitCode {
-        let mut failures = Failures::default();
-        for failed in &self.ended.recorded.failed {
-            failures.add(&failed.name, &failed.error);
+impl Measured {
+    /// Nothing yet.
+    pub(super) fn new(planned: u64, cases: &[Case], plan: &Plan, stdout_taken: bool) -> Measured {
+        let unmeasured = |case: &Case| CaseMeasured {
+            label: case.label.clone(),
+            pool: Pool::default(),
+            setting: Setting::default(),
+        };
+        Measured {
+            cases: cases.iter().map(unmeasured).collect(),
+            tally: Tally::default(),
+            planned,
+            max_lost: plan.max_lost,
+            quiet: plan.outputs.quiet,
+            stdout_taken,
+            failures: Failures::default(),
+            interrupted: None,
+            stopped: None,
         }
-        if let Some(error) = self
-            .server
-            .and_then(|s| s.stop.as_ref()?.log_error.as_ref())
-        {
-            failures.add("server.log", error);
+    }
+
+    /// Adds a run of the case at `at`.
+    pub(super) fn add(&mut self, at: usize, run: &Finished) {
+        self.tally.add(run);
+        if let Some(case) = self.cases.get_mut(at) {
+            let signal = run.ended.log.signal();
+            case.pool.add(&run.ended.recorded.summary, signal);
+            case.setting = run.setting();
         }
-        if let Some((path, file)) = &opened.run
-            && let Err(error) = serde_json::to_writer_pretty(file, &self.run_json(&notes))
-        {
-            failures.add(&path.display().to_string(), &error.into());
-        }
-        if !notes.quiet {
-            let text = table::render(&self.ended.recorded.summary, &self.setting());
-            if opened.stdout_taken {
-                say(&mut io::stderr(), &text);
-            } else if let Err(error) = print(&text) {
-                failures.add("the table to stdout", &error);
-            }
+    }
+
+    /// How many runs were to be made.
+    pub(super) fn planned(&self) -> u64 {
+        self.planned
+    }
+
+    /// How many were.
+    pub(super) fn runs(&self) -> usize {
+        self.tally.runs()
+    }
+
+    /// Every case, in the order given.
+    pub(in crate::commands) fn cases(&self) -> &[CaseMeasured] {
+        &self.cases
+    }
+
+    /// Prints what `table` makes of it and what went wrong, and says how to exit.
+    pub(in crate::commands) fn report(
+        mut self,
+        table: impl FnOnce(&Measured) -> String,
+    ) -> Result<ExitCode> {
+        let nothing = self.runs() == 0;
+        if nothing && !self.quiet {
+            tell("interrupted before the first connection");
+        } else if !self.quiet {
+            self.print(&table(&self));
         }
         // Even where nothing else is said.
-        notes.quiet = false;
-        for sentence in &failures.sentences {
-            notes.tell(sentence.clone());
-        }
-        ExitCode::from(if !failures.sentences.is_empty() {
+        self.failures.sentences.iter().for_each(|line| tell(line));
+        let code = if !self.failures.is_empty() {
             2
-        } else if let Some(code) = self.interrupt.exit_code() {
+        } else if let Some(code) = self.interrupted {
             code
         } else {
             self.gate()
-        })
+        };
+        match self.stopped {
+            Some(error) => Err(error),
+            None => Ok(ExitCode::from(code)),
+        }
     }
 
-    fn setting(&self) -> Setting {
-        Setting {
-            target: self.target_name(),
-            took_ns: self.ended.took_ns,
-            triggers: self.ended.log.fired.iter().map(describe).collect(),
-            signal: self.ended.log.signal(),
+    fn print(&mut self, text: &str) {
+        if self.stdout_taken {
+            say(&mut io::stderr(), text);
+            return;
+        }
+        let mut stdout = io::stdout();
+        let printed = stdout
+            .write_all(text.as_bytes())
+            .and_then(|()| stdout.flush());
+        if let Err(error) = printed {
+            self.failures.note("", "the table to stdout", &error);
+        }
+    }
+
+    /// The table of the main job.
+    pub(in crate::commands) fn table(&self) -> String {
+        match self.cases() {
+            [only] if self.planned == 1 => table::render(&only.pool.summary, &only.setting),
+            cases => {
+                let pools = cases.iter().filter(|case| case.pool.runs() > 0);
+                let pools = pools.map(|case| (case.label.as_deref(), &case.pool));
+                table::render_pools(&pools.collect::<Vec<_>>(), &self.pool_setting())
+            }
+        }
+    }
+
+    fn pool_setting(&self) -> PoolSetting {
+        let made = self.runs();
+        let runs = if made as u64 == self.planned {
+            counted(made)
+        } else {
+            format!("{made} of {} runs", self.planned)
+        };
+        PoolSetting {
+            target: self.tally.targets(),
+            runs,
+            triggers: self.tally.triggers(),
             notes: self.remarks(),
         }
+    }
+
+    /// What the reader of a table of several runs must know besides the numbers, a line each.
+    pub(in crate::commands) fn remarks(&self) -> Vec<String> {
+        let mut lines = self.tally.remarks();
+        let summary = self.summary();
+        lines.extend(late(&summary));
+        lines.extend(unknown_causes(&summary));
+        if self.interrupted.is_some() {
+            lines.push("interrupted: this is what was seen until then".to_owned());
+        }
+        lines
+    }
+
+    /// All runs of all cases.
+    fn summary(&self) -> Summary {
+        let mut all = Summary::default();
+        self.cases
+            .iter()
+            .for_each(|case| all.merge(&case.pool.summary));
+        all
     }
 
     /// 1 where --max-lost is exceeded or nothing certain was measured, said on stderr.
@@ -112,29 +213,35 @@ impl Report<'_> {
         let Some(max_lost) = self.max_lost else {
             return 0;
         };
-        let summary = &self.ended.recorded.summary;
+        let summary = self.summary();
         let uncertain = summary.count(Outcome::LocalError) + summary.count(Outcome::Unfinished);
+        let unserved: usize = self.cases.iter().map(|case| case.pool.unserved).sum();
+        let failed = self.tally.failed_triggers();
         let why = if summary.lost > max_lost {
             format!("{} lost, at most {max_lost} allowed", summary.lost)
-        } else if summary.count(Outcome::Served) == 0 {
-            "nothing was served".to_owned()
+        } else if unserved > 0 {
+            format!("nothing was served{}", self.in_runs(unserved))
         } else if uncertain > 0 {
             format!("{uncertain} local_error or unfinished")
-        } else if self.ended.log.has_failed_trigger() {
-            "a trigger failed".to_owned()
+        } else if failed > 0 {
+            format!("a trigger failed{}", self.in_runs(failed))
         } else {
             return 0;
         };
-        say(&mut io::stderr(), &format!("probe: gate failed: {why}\n"));
+        tell(&format!("gate failed: {why}"));
         1
     }
 
-    pub(super) fn target_name(&self) -> String {
-        let address = self.target.address.to_string();
-        if self.target.name == address {
-            address
+    /// In how many runs something was so, where there is more than one.
+    fn in_runs(&self, n: usize) -> String {
+        if self.planned == 1 {
+            String::new()
         } else {
-            format!("{} ({address})", self.target.name)
+            format!(" in {}", share(n, self.runs()))
         }
     }
+}
+
+fn tell(line: &str) {
+    say(&mut io::stderr(), &format!("probe: {line}\n"));
 }

@@ -1,9 +1,9 @@
 //! run.json of a run that has ended.
 
+use std::ffi::OsString;
+
 use super::measure::Log;
-use super::notes::Notes;
-use super::one::StartedServer;
-use super::report::Report;
+use super::one::{Finished, StartedServer};
 use crate::report::run::{
     ClockReport, ExitReport, RunReport, SCHEMA, ServerReport, SummaryReport, TriggerReport,
     VantageReport,
@@ -12,15 +12,15 @@ use crate::sys::host;
 use crate::target::trigger::Action;
 use crate::time::Stamp;
 
-impl Report<'_> {
-    pub(super) fn run_json(&self, notes: &Notes) -> RunReport {
-        let ended = self.ended;
+impl Finished {
+    /// The whole file, of a run that the command line `words` asked for.
+    pub(super) fn run_json(&self, words: &[OsString], notes: &[String]) -> RunReport {
+        let ended = &self.ended;
         RunReport {
             schema: SCHEMA,
-            run_id: self.run_id.to_owned(),
+            run_id: self.run_id.clone(),
             probe_version: env!("CARGO_PKG_VERSION"),
-            command: self
-                .words
+            command: words
                 .iter()
                 .map(|w| w.to_string_lossy().into_owned())
                 .collect(),
@@ -46,11 +46,11 @@ impl Report<'_> {
             ],
             triggers: trigger_reports(&ended.log),
             exits: ended.log.exits.iter().map(exit_report).collect(),
-            server: self.server.map(server_report),
-            interrupted: self.interrupt.came(),
-            notes: notes.lines.clone(),
+            server: self.server.as_ref().map(server_report),
+            interrupted: self.interrupted,
+            notes: notes.to_vec(),
             capture: ended.capture,
-            summary: SummaryReport::new(&ended.recorded.summary, self.ended.log.signal()),
+            summary: SummaryReport::new(&ended.recorded.summary, ended.log.signal()),
         }
     }
 }

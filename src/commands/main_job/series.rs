@@ -1,0 +1,271 @@
+//! A series of runs, mostly of one: each case as often as the plan says, one run after the other and
+//! each against a server started afresh. How a run is made is left to [`one`](super::one), what the
+//! series amounts to is told by [`report`](super::report).
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Error, Result, anyhow};
+use indicatif::ProgressBar;
+
+use super::notes::Notes;
+use super::one::{Finished, OneRun, wire_refused};
+use super::progress;
+use super::report::{Failures, Measured};
+use crate::commands::interrupt::Interrupt;
+use crate::commands::outputs::{self, OpenOutputs, RunFiles};
+use crate::observe::packet::PacketTap;
+use crate::plan::{Plan, ServerCommand, WireWish};
+use crate::target::process::Process;
+use crate::target::trigger::Shells;
+use crate::time::Clock;
+
+/// A server to measure.
+pub(in crate::commands) struct Case {
+    /// What it is called among several, each of which has a name of its own: a part of run ids, and a
+    /// folder in --out's.
+    pub(in crate::commands) label: Option<String>,
+    /// How it is started; nothing where it runs already.
+    pub(in crate::commands) command: Option<ServerCommand>,
+}
+
+/// What the runs of a series have in common.
+pub(super) struct Series<'a> {
+    plan: Plan,
+    words: &'a [OsString],
+    interrupt: Interrupt,
+    notes: Notes,
+    opened: OpenOutputs,
+    shells: Shells,
+    /// Whom signals go to, where no command is given.
+    master: Option<Process>,
+    /// What their names begin with.
+    stem: String,
+    failures: Failures,
+    /// Nobody is left who reads what is written.
+    unread: bool,
+}
+
+impl<'a> Series<'a> {
+    /// Opens what is open throughout.
+    pub(super) fn open(mut plan: Plan, words: &'a [OsString]) -> Result<Series<'a>> {
+        let interrupt = Interrupt::catch().context("cannot catch SIGINT and SIGTERM")?;
+        let mut notes = Notes::new(plan.outputs.quiet);
+        notes.tell_all(&mut plan.notes);
+        if plan.wire == WireWish::Required {
+            PacketTap::may_open()
+                .map_err(|error| anyhow!("{}", wire_refused(&error, plan.wire)))?;
+        }
+        Ok(Series {
+            opened: outputs::open(&plan.outputs)?,
+            master: plan.master.take(),
+            plan,
+            words,
+            interrupt,
+            notes,
+            shells: Shells::default(),
+            stem: stem(Clock::start()),
+            failures: Failures::default(),
+            unread: false,
+        })
+    }
+
+    /// Makes all runs, until one ends the series before its time. What was measured until then is
+    /// kept; without any the error is all there is.
+    pub(super) fn measure(mut self, cases: &[Case]) -> Result<Measured> {
+        let planned = self.plan.repeat.saturating_mul(cases.len() as u64);
+        let mut measured = Measured::new(planned, cases, &self.plan, self.opened.stdout_taken);
+        let progress = if planned > 1 && !self.plan.outputs.quiet {
+            progress::over_runs(planned)
+        } else {
+            ProgressBar::hidden()
+        };
+        self.notes.keep_above(progress.clone());
+        let made = self.make_all(cases, &mut measured, &progress);
+        progress.finish_and_clear();
+        if measured.runs() == 0 {
+            // A folder with empty files would only be in the way.
+            self.opened.discard();
+            made?;
+        } else {
+            measured.stopped = made.err();
+        }
+        measured.failures = self.failures;
+        measured.interrupted = self.interrupt.exit_code();
+        Ok(measured)
+    }
+
+    fn make_all(
+        &mut self,
+        cases: &[Case],
+        measured: &mut Measured,
+        progress: &ProgressBar,
+    ) -> Result<()> {
+        for (at, case) in cases.iter().enumerate() {
+            for number in 1..=self.plan.repeat {
+                let name = RunName::new(case, number, self.plan.repeat);
+                let (nth, planned) = (measured.runs() + 1, measured.planned());
+                progress.set_message(format!("run {nth} of {planned}"));
+                let mut run = match self.make(case, &name, planned == 1) {
+                    Ok(run) => run,
+                    // Nobody waits for this server any more.
+                    Err(_) if self.interrupt.came() => return Ok(()),
+                    Err(error) => return Err(name.blame(error)),
+                };
+                measured.add(at, &run);
+                progress.inc(1);
+                if let Some(error) = run.broken.take() {
+                    return Err(name.blame(error));
+                }
+                if self.is_over() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a run and completes its files.
+    fn make(&mut self, case: &Case, name: &RunName, alone: bool) -> Result<Finished> {
+        let folder = name.folder();
+        let server_log = case.command.is_some();
+        let mut files = self.opened.open_run(folder.as_deref(), server_log)?;
+        self.notes.begin_run();
+        let run = OneRun {
+            run_id: name.run_id(&self.stem),
+            plan: &self.plan,
+            command: case.command.as_ref(),
+            interrupt: &self.interrupt,
+            shells: self.shells.clone(),
+            clock: Clock::start(),
+        };
+        let show_progress = alone && !self.plan.outputs.quiet;
+        let made = run.make(
+            files.log.take(),
+            self.master.take(),
+            &mut self.opened.writers,
+            &mut self.notes,
+            show_progress,
+        );
+        self.interrupt.leave();
+        match made {
+            Ok(mut run) => {
+                self.keep(&mut run, name, &files);
+                Ok(run)
+            }
+            Err(error) => {
+                self.opened.discard_run(files);
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes the writers back, and notes which outputs failed.
+    fn keep(&mut self, run: &mut Finished, name: &RunName, files: &RunFiles) {
+        let recorded = &mut run.ended.recorded;
+        self.opened.writers = std::mem::take(&mut recorded.writers);
+        self.opened.writers.end_run();
+        self.unread = !recorded.failed.is_empty() && self.opened.writers.is_empty();
+        for failed in &recorded.failed {
+            self.failures.add(name, &failed.name, &failed.error);
+        }
+        let stop = run.server.as_ref().and_then(|s| s.stop.as_ref());
+        if let Some(error) = stop.and_then(|stop| stop.log_error.as_ref()) {
+            self.failures.add(name, "server.log", error);
+        }
+        if let Some((path, file)) = &files.run {
+            let report = run.run_json(self.words, self.notes.lines());
+            if let Err(error) = serde_json::to_writer_pretty(file, &report) {
+                let path = path.display().to_string();
+                self.failures.add(name, &path, &error.into());
+            }
+        }
+    }
+
+    /// Whether no further run is to be made.
+    fn is_over(&self) -> bool {
+        self.interrupt.came() || self.unread || !self.failures.is_empty()
+    }
+}
+
+/// Which run of a series; a run that is alone has neither label nor number.
+pub(super) struct RunName {
+    label: Option<String>,
+    number: Option<String>,
+}
+
+impl RunName {
+    fn new(case: &Case, number: u64, repeat: u64) -> RunName {
+        let width = repeat.to_string().len().max(3);
+        RunName {
+            label: case.label.clone(),
+            number: (repeat > 1).then(|| format!("{number:0width$}")),
+        }
+    }
+
+    fn parts(&self) -> impl Iterator<Item = &String> {
+        self.label.iter().chain(&self.number)
+    }
+
+    /// Its folder in --out's.
+    fn folder(&self) -> Option<PathBuf> {
+        let path: PathBuf = self.parts().collect();
+        (path != PathBuf::new()).then_some(path)
+    }
+
+    fn run_id(&self, stem: &str) -> String {
+        self.parts()
+            .fold(stem.to_owned(), |id, part| format!("{id}-{part}"))
+    }
+
+    /// An error, and which run it is of.
+    fn blame(&self, error: Error) -> Error {
+        match self.spoken() {
+            Some(name) => error.context(name),
+            None => error,
+        }
+    }
+
+    /// As in `run close-003`.
+    pub(super) fn spoken(&self) -> Option<String> {
+        let parts: Vec<&str> = self.parts().map(String::as_str).collect();
+        (!parts.is_empty()).then(|| format!("run {}", parts.join("-")))
+    }
+}
+
+/// What the names of the runs begin with: it sorts by time and differs between probes at one moment.
+fn stem(clock: Clock) -> String {
+    let time = jiff::Timestamp::from_nanosecond(clock.started().0.into()).unwrap_or_default();
+    format!("{}-{}", time.strftime("%Y%m%dT%H%M%S"), std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(label: Option<&str>, number: u64, repeat: u64) -> RunName {
+        let case = Case {
+            label: label.map(str::to_owned),
+            command: None,
+        };
+        RunName::new(&case, number, repeat)
+    }
+
+    #[test]
+    fn names_say_what_tells_a_run_from_the_others() {
+        for (name, run_id, folder) in [
+            (named(None, 1, 1), "t-1", None),
+            (named(None, 3, 5), "t-1-003", Some("003")),
+            (named(None, 3, 2_000), "t-1-0003", Some("0003")),
+            (named(Some("close"), 1, 1), "t-1-close", Some("close")),
+            (
+                named(Some("close"), 3, 5),
+                "t-1-close-003",
+                Some("close/003"),
+            ),
+        ] {
+            assert_eq!(name.run_id("t-1"), run_id);
+            assert_eq!(name.folder(), folder.map(PathBuf::from));
+        }
+    }
+}
