@@ -108,6 +108,12 @@ impl Plan {
             }
             None => None,
         };
+        if args.job.repeat > 1 && args.command.is_empty() {
+            return refuse(
+                "--repeat needs a server that can be started afresh; give its start command behind \
+                 `--`",
+            );
+        }
         let count = load::count(&args.job)?;
         if args.job.idle > count {
             return refuse(format!(
@@ -144,7 +150,7 @@ impl Plan {
             master,
             signal_tree: args.job.signal_tree,
             command,
-            repeat: 1,
+            repeat: args.job.repeat,
             wire: match args.job.observe {
                 Observe::Auto => WireWish::IfAllowed,
                 Observe::Only { wire: true } => WireWish::Required,

@@ -134,6 +134,14 @@ const SLIPS: &[(&str, &str)] = &[
         "with `-- COMMAND` the command itself is signalled; leave out --pid or --pidfile",
     ),
     (
+        "--target 127.0.0.1:9 --repeat 3",
+        "--repeat needs a server that can be started afresh; give its start command behind `--`",
+    ),
+    (
+        "--repeat 0 -- true",
+        "--repeat: 0 would measure nothing; give 1 or more",
+    ),
+    (
         "--target 127.0.0.1:9 --idle 3",
         "--idle connections wait for a trigger and there is none; add --signal or --trigger",
     ),

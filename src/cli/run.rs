@@ -117,6 +117,17 @@ pub(crate) struct JobArgs {
     #[arg(long, help_heading = "Connections")]
     pub(crate) allow_load: bool,
 
+    /// With -- COMMAND: make so many runs, each with the server started afresh, and pool them
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = values::positive,
+        allow_negative_numbers = true,
+        default_value = "1",
+        help_heading = "Connections"
+    )]
+    pub(crate) repeat: u64,
+
     /// Path to request; {conn} is the connection's number
     #[arg(long, value_name = "PATH", value_parser = values::path, default_value = "/", help_heading = "Request")]
     pub(crate) path: String,

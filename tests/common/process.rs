@@ -126,9 +126,15 @@ impl RunningProbe {
 
     /// Waits for the first row: the server is up and was probed.
     pub(crate) fn wait_for_row(&mut self) {
-        while self.csv.lines().count() < 2 {
+        self.wait_for_rows(1);
+    }
+
+    /// Waits for so many rows.
+    pub(crate) fn wait_for_rows(&mut self, rows: usize) {
+        // The header is the first line.
+        while self.csv.lines().count() < 1 + rows {
             let read = self.stdout.read_line(&mut self.csv).expect("its stdout");
-            assert!(read > 0, "the probe ended without a row");
+            assert!(read > 0, "the probe ended without that many rows");
         }
     }
 
