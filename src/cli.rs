@@ -1,6 +1,7 @@
 //! The command line as typed. Slips get a remedy here; whether the values make sense together is
 //! left to [`plan`](crate::plan).
 
+mod demo;
 mod run;
 mod serve;
 mod slips;
@@ -10,6 +11,7 @@ use std::ffi::OsString;
 
 use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches};
 
+pub(crate) use demo::DemoArgs;
 pub(crate) use run::{Format, JobArgs, RunArgs};
 pub(crate) use serve::{ServeArgs, ServerArgs};
 pub(crate) use slips::url_authority;
@@ -20,6 +22,8 @@ pub(crate) use values::{Header, Observe, SignalArg, WhenArg};
 pub(crate) enum Request {
     /// The main job.
     Run(Box<RunArgs>),
+    /// The main job against the embedded server.
+    Demo(Box<DemoArgs>),
     /// The embedded server alone.
     Serve(Box<ServeArgs>),
     /// Help or the version was asked for, and printed.
@@ -56,6 +60,7 @@ pub(crate) fn parse(words: &[OsString]) -> Result<Request, Slip> {
         (Some((name, _)), Some(_)) => Err(Slip(format!(
             "`probe {name}` starts no command of yours; leave out `--` and what follows"
         ))),
+        (Some(("demo", matches)), None) => Ok(Request::Demo(Box::new(read(matches)?))),
         (Some((_, matches)), None) => Ok(Request::Serve(Box::new(read(matches)?))),
         (None, Some([])) => Err(Slip(
             "`--` is followed by no command; put the server's start command behind it".to_owned(),
@@ -71,6 +76,7 @@ pub(crate) fn parse(words: &[OsString]) -> Result<Request, Slip> {
 /// The main job's options, and the commands beside it.
 fn clap_command() -> Command {
     RunArgs::command()
+        .subcommand(demo::command())
         .subcommand(ServeArgs::command())
         .disable_help_subcommand(true)
         .subcommand_help_heading("Commands")

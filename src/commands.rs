@@ -1,5 +1,6 @@
 //! One file a subcommand: each wires the rooms together. Nothing else knows them all.
 
+mod demo;
 mod interrupt;
 mod main_job;
 mod outputs;
@@ -25,6 +26,7 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(2);
         }
         Ok(Request::Run(args)) => main_job::run(*args, &words),
+        Ok(Request::Demo(args)) => demo::run(*args, &words),
         Ok(Request::Serve(args)) => serve::run(*args),
         Err(slip) => Err(slip.into()),
     };

@@ -85,6 +85,14 @@ pub(crate) struct Outputs {
     pub(crate) quiet: bool,
 }
 
+impl Outputs {
+    /// Whether records go to stdout.
+    pub(crate) fn take_stdout(&self) -> bool {
+        let named = [&self.csv, &self.events, &self.json];
+        self.format != Format::Table || named.iter().any(|f| f.as_deref() == Some(Path::new("-")))
+    }
+}
+
 /// Why the run cannot be made as asked, with a remedy.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]

@@ -2,6 +2,7 @@
 
 pub(crate) mod columns;
 pub(crate) mod csv;
+pub(crate) mod demo;
 pub(crate) mod events;
 pub(crate) mod heroku;
 pub(crate) mod ndjson;

@@ -204,6 +204,44 @@ const SLIPS: &[(&str, &str)] = &[
          and may be run",
     ),
     (
+        "dmeo",
+        "there is no command `dmeo`; did you mean `probe demo`? (a server's command goes behind \
+         `--`)",
+    ),
+    (
+        "-n 5 demo",
+        "put `demo` before its options: probe demo [OPTIONS]",
+    ),
+    (
+        "--policy close",
+        "`probe` has no --policy; it is an option of `probe demo` and `probe serve`",
+    ),
+    (
+        "demo --target 127.0.0.1:9",
+        "`probe demo` has no --target; it is an option of plain `probe`",
+    ),
+    (
+        "demo --all --policy close",
+        "--all and --policy exclude each other; leave one out",
+    ),
+    (
+        "demo puma",
+        "`probe demo` brings its own server and takes options only; leave out `puma`, or leave out \
+         `demo`",
+    ),
+    (
+        "demo -- puma",
+        "`probe demo` starts no command of yours; leave out `--` and what follows",
+    ),
+    (
+        "demo -n 0",
+        "--count: 0 would measure nothing; give 1 or more",
+    ),
+    (
+        "demo --workers 0",
+        "--workers: with 0 nothing would be served; give 1 or more",
+    ),
+    (
         "--target 192.0.2.1:80 -n 2000",
         "2000 connections may be open at once and 192.0.2.1:80 is not this host; give a smaller \
          --concurrency or --count, or --allow-load if its owner agrees",
@@ -238,6 +276,9 @@ fn help_goes_to_stdout_and_is_what_was_reviewed() {
     let output = run_probe("--help");
     assert_eq!(output.status.code(), Some(0));
     insta::assert_snapshot!("help", stdout(&output));
+    let output = run_probe("demo --help");
+    assert_eq!(output.status.code(), Some(0));
+    insta::assert_snapshot!("help_demo", stdout(&output));
 }
 
 #[test]

@@ -75,6 +75,22 @@ pub(crate) struct RunArgs {
     pub(crate) command: Vec<OsString>,
 }
 
+impl RunArgs {
+    /// What `probe -- COMMAND` with these options amounts to.
+    pub(crate) fn with_command(job: JobArgs, command: Vec<OsString>) -> RunArgs {
+        RunArgs {
+            target: None,
+            ipv4: false,
+            ipv6: false,
+            job,
+            pid: None,
+            pidfile: None,
+            version: None,
+            command,
+        }
+    }
+}
+
 /// What is measured and how, whatever the server.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct JobArgs {

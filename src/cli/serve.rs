@@ -1,5 +1,6 @@
 //! The options of `probe serve`, and those of them that `probe demo` has too.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -109,4 +110,53 @@ pub(crate) struct ServerArgs {
     /// Set TCP_DEFER_ACCEPT: the kernel keeps clients that have sent nothing out of the queue
     #[arg(long, help_heading = "Server")]
     pub(crate) deferred_accept: bool,
+}
+
+impl ServerArgs {
+    /// What the server does on TERM.
+    pub(crate) fn policy(&self) -> Policy {
+        self.policy.unwrap_or(Policy::Close)
+    }
+
+    /// The same options as words of a command line, but for another policy.
+    pub(crate) fn words(&self, policy: Policy) -> Vec<OsString> {
+        let service_time = format!("{}ns", self.service_time.as_nanos());
+        let mut words = Vec::new();
+        for (option, value) in [
+            ("--policy", policy.word().to_owned()),
+            ("--workers", self.workers.to_string()),
+            ("--threads", self.threads.to_string()),
+            ("--backlog", self.backlog.to_string()),
+            ("--service-time", service_time),
+            ("--first-request", self.first_request.word().to_owned()),
+        ] {
+            words.extend([option.into(), value.into()]);
+        }
+        if self.deferred_accept {
+            words.push("--deferred-accept".into());
+        }
+        words
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_survive_being_written_out() {
+        let typed = "serve --policy hang --workers 3 --threads 4 --backlog 5 --service-time 1.5ms \
+                     --first-request kill-self --deferred-accept";
+        let read = |words: Vec<OsString>| ServeArgs::try_parse_from(words).unwrap().server;
+        let server = read(typed.split_whitespace().map(OsString::from).collect());
+        let mut words = vec![OsString::from("serve")];
+        words.extend(server.words(Policy::Drain));
+        let again = read(words);
+        assert_eq!(again.policy, Some(Policy::Drain));
+        let policy = server.policy;
+        assert_eq!(
+            format!("{:?}", ServerArgs { policy, ..again }),
+            format!("{server:?}")
+        );
+    }
 }

@@ -75,7 +75,7 @@ pub(super) struct WriteFailed {
 pub(super) fn open(outputs: &Outputs) -> Result<OpenOutputs> {
     let mut opened = OpenOutputs {
         writers: Writers::default(),
-        stdout_taken: outputs.format != Format::Table,
+        stdout_taken: outputs.take_stdout(),
         folder: outputs.folder.clone(),
         made: Made::default(),
     };
@@ -91,8 +91,6 @@ pub(super) fn open(outputs: &Outputs) -> Result<OpenOutputs> {
         Format::Json => add(&mut writers.json, stdout.as_ref(), lines)?,
         Format::Heroku => add(&mut writers.heroku, stdout.as_ref(), lines)?,
     }
-    let named = [&outputs.csv, &outputs.events, &outputs.json];
-    opened.stdout_taken |= named.iter().any(|n| n.as_deref() == Some(Path::new("-")));
     if let Some(folder) = &outputs.folder {
         make_folder(folder)?;
         opened.writers.add_folder(folder, &mut opened.made)?;

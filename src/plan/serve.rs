@@ -7,7 +7,7 @@ use nix::unistd::Pid;
 
 use super::{PlanError, refuse};
 use crate::cli::{ServeArgs, ServerArgs, url_authority};
-use crate::prefork::{Config, Policy};
+use crate::prefork::Config;
 use crate::sys::host;
 
 /// The server that `probe serve` is to be, and what the user should know before it runs.
@@ -21,7 +21,7 @@ pub(crate) fn server(args: ServeArgs) -> Result<(Config, Vec<String>), PlanError
         threads: server.threads,
         backlog: server.backlog,
         service_time: server.service_time,
-        policy: server.policy.unwrap_or(Policy::Close),
+        policy: server.policy(),
         first_request: server.first_request,
         pidfile: args.pidfile,
         deferred_accept: server.deferred_accept,

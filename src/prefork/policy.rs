@@ -24,6 +24,16 @@ pub(crate) enum Policy {
 }
 
 impl Policy {
+    /// All of them, the worst first.
+    pub(crate) const ALL: [Policy; 6] = [
+        Policy::Hang,
+        Policy::LeaveOpen,
+        Policy::Close,
+        Policy::Quick,
+        Policy::Drain,
+        Policy::FilterDrain,
+    ];
+
     /// Its word on the command line.
     pub(crate) fn word(self) -> &'static str {
         match self {
@@ -67,14 +77,30 @@ pub(crate) enum FirstRequest {
     TermAll,
 }
 
+impl FirstRequest {
+    /// Its word on the command line.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            FirstRequest::None => "none",
+            FirstRequest::KillSelf => "kill-self",
+            FirstRequest::TermMaster => "term-master",
+            FirstRequest::TermAll => "term-all",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_words_are_those_of_the_command_line() {
-        for policy in Policy::value_variants() {
-            assert_eq!(Policy::from_str(policy.word(), false), Ok(*policy));
+        for policy in Policy::ALL {
+            assert_eq!(Policy::from_str(policy.word(), false), Ok(policy));
+        }
+        assert_eq!(Policy::value_variants().len(), Policy::ALL.len());
+        for what in FirstRequest::value_variants() {
+            assert_eq!(FirstRequest::from_str(what.word(), false), Ok(*what));
         }
     }
 }

@@ -249,7 +249,8 @@ pub(crate) fn millis(ns: i64) -> String {
     format!("{}.{} ms", tenths / 10, (tenths % 10).abs())
 }
 
-fn signed_millis(ns: i64) -> String {
+/// The same with its sign, whichever it is.
+pub(crate) fn signed_millis(ns: i64) -> String {
     let sign = if ns < 0 { "-" } else { "+" };
     format!("{sign}{}", millis(ns.saturating_abs()))
 }

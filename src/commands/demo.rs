@@ -1,0 +1,125 @@
+//! `probe demo`: the main job against the embedded server, which runs as a process of its own.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use nix::sys::signal::Signal;
+use nix::unistd::getpid;
+
+use super::main_job::{self, Case, Measured};
+use crate::cli::{DemoArgs, JobArgs, RunArgs, ServerArgs, SignalArg};
+use crate::plan::{self, Plan};
+use crate::prefork::{FirstRequest, Policy};
+use crate::report::demo::{self, Asked, Shown};
+use crate::target::trigger::{Action, Trigger};
+
+/// Runs the server and the main job against it, once or for every policy.
+pub(super) fn run(args: DemoArgs, words: &[OsString]) -> Result<ExitCode> {
+    let DemoArgs { all, server, job } = args;
+    let program = env::current_exe().context("cannot find the program that runs")?;
+    let is_plain = !all && server.policy.is_none();
+    let policies = if all {
+        Policy::ALL.to_vec()
+    } else {
+        vec![server.policy()]
+    };
+    let job = with_default_signal(job, &server);
+    let starts = |policy| start(&program, &server, policy);
+    let mut plan = Plan::check(RunArgs::with_command(job, starts(server.policy())))?;
+    plan.notes.extend(plan::serve::notes(&server));
+    let cases: Vec<Case> = policies
+        .iter()
+        .map(|&policy| Case {
+            label: all.then(|| policy.word().to_owned()),
+            command: plan.command.clone().map(|command| plan::ServerCommand {
+                words: starts(policy),
+                ..command
+            }),
+        })
+        .collect();
+    let setting = Setting {
+        policies,
+        all,
+        is_plain,
+        on_stdout: !plan.outputs.take_stdout(),
+        asked: Asked {
+            signal: only_signal(&plan.triggers),
+            first_request: server.first_request,
+        },
+    };
+    main_job::run_series(plan, &cases, words)?.report(|measured| setting.tell(measured))
+}
+
+/// The command that starts the server.
+fn start(program: &Path, server: &ServerArgs, policy: Policy) -> Vec<OsString> {
+    let words = ["serve", "--listen", "127.0.0.1:0", "--tied-to"].map(OsString::from);
+    let mut command = vec![PathBuf::from(program).into_os_string()];
+    command.extend(words);
+    command.push(getpid().to_string().into());
+    command.extend(server.words(policy));
+    command
+}
+
+/// A first request that stops the server takes the place of the default signal.
+fn with_default_signal(mut job: JobArgs, server: &ServerArgs) -> JobArgs {
+    if server.first_request != FirstRequest::None && job.signal.is_empty() {
+        job.signal.push(SignalArg::None);
+    }
+    job
+}
+
+/// The signal that the server gets, where it gets one and nothing else is done to it.
+fn only_signal(triggers: &[Trigger]) -> Option<Signal> {
+    match triggers {
+        [
+            Trigger {
+                action: Action::Signal(signal),
+                ..
+            },
+        ] => Some(*signal),
+        _ => None,
+    }
+}
+
+/// What the text at the end depends on.
+struct Setting {
+    policies: Vec<Policy>,
+    all: bool,
+    /// No policy was asked for.
+    is_plain: bool,
+    /// Whether a person reads it.
+    on_stdout: bool,
+    asked: Asked,
+}
+
+impl Setting {
+    fn tell(&self, measured: &Measured) -> String {
+        let shown: Vec<Shown<'_>> = self
+            .policies
+            .iter()
+            .zip(measured.cases())
+            .map(|(&policy, case)| Shown {
+                policy,
+                summary: &case.pool.summary,
+                loss_window: case.pool.loss_window,
+            })
+            .collect();
+        let [one] = shown.as_slice() else {
+            return demo::policies(&shown, &measured.remarks());
+        };
+        let mut text = measured.table();
+        if self.all || !self.on_stdout {
+            return text;
+        }
+        text.push('\n');
+        text.push_str(&demo::sentences(one, self.asked));
+        if self.is_plain {
+            text.push('\n');
+            text.push_str(demo::next_commands());
+        }
+        text
+    }
+}

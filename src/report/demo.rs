@@ -1,0 +1,380 @@
+//! What `probe demo` says besides the usual table: in a few sentences what was done and what came of
+//! it, what to try next, and one table of several policies. Numbers are those that were measured;
+//! of causes it says no more than the records do.
+
+use std::fmt::Write as _;
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use nix::sys::signal::Signal;
+
+use super::table::{plural, signed_millis};
+use crate::outcome::Outcome;
+use crate::prefork::{FirstRequest, Policy};
+use crate::summary::Summary;
+
+/// Columns of text; a terminal has at least so many.
+const WIDTH: usize = 80;
+
+/// What came of a policy.
+pub(crate) struct Shown<'a> {
+    /// The policy.
+    pub(crate) policy: Policy,
+    /// All its runs together.
+    pub(crate) summary: &'a Summary,
+    /// From the signal to the first and to the last lost connection's SYN, in nanoseconds.
+    pub(crate) loss_window: Option<(i64, i64)>,
+}
+
+/// What the server was asked to do, as far as there are words for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// The only signal it got.
+    pub(crate) signal: Option<Signal>,
+    /// What its first request did.
+    pub(crate) first_request: FirstRequest,
+}
+
+/// What was done and what it shows, in a few sentences.
+pub(crate) fn sentences(shown: &Shown<'_>, asked: Asked) -> String {
+    let mut text = String::new();
+    let (own, stops) = first_request(asked.first_request);
+    text.push_str(own);
+    match asked.signal {
+        Some(Signal::SIGTERM) => {
+            let _ = write!(text, "SIGTERM: {} ", on_term(shown.policy));
+        }
+        Some(Signal::SIGINT) => {
+            let _ = write!(text, "SIGINT: {} ", on_term(Policy::Quick));
+        }
+        Some(_) => {}
+        None if stops => {
+            let _ = write!(text, "On that {} ", on_term(shown.policy));
+        }
+        None => {}
+    }
+    let summary = shown.summary;
+    text.push_str(&losses(summary));
+    let refused = summary.count(Outcome::Refused);
+    if refused > 0 {
+        let _ = write!(
+            text,
+            " {refused} {} refused, which is no loss: a load balancer sends such a client elsewhere.",
+            were(refused)
+        );
+    }
+    wrap(&text)
+}
+
+/// What the first request did, and whether that asked the server to stop.
+fn first_request(what: FirstRequest) -> (&'static str, bool) {
+    match what {
+        FirstRequest::None => ("", false),
+        FirstRequest::KillSelf => (
+            "The first request ended its worker by SIGKILL, and the master started another. ",
+            false,
+        ),
+        FirstRequest::TermMaster => ("The first request sent SIGTERM to the master. ", true),
+        FirstRequest::TermAll => (
+            "The first request sent SIGTERM to the master and to every worker. ",
+            true,
+        ),
+    }
+}
+
+/// What to try after a plain `probe demo`.
+pub(crate) fn next_commands() -> &'static str {
+    "\
+Try next:
+  probe demo --all                    every way in which a server stops, side by side
+  probe demo --policy filter-drain    the stop that loses nothing
+  probe demo --csv -                  a row for each connection
+  probe -- puma -C config/puma.rb     your own server
+"
+}
+
+/// One table of several policies, and what else there is to say, a line each.
+pub(crate) fn policies(all: &[Shown<'_>], remarks: &[String]) -> String {
+    let most = all.iter().map(|shown| shown.summary.connections).max();
+    let n = most.unwrap_or(0);
+    let mut text = format!(
+        "{n} {} to a server of each policy\n\n",
+        plural(n, "connection")
+    );
+    text.push_str(&rows(all));
+    text.push_str("\n\n");
+    for remark in remarks {
+        text.push_str(remark);
+        text.push('\n');
+    }
+    text
+}
+
+fn rows(all: &[Shown<'_>]) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header([
+            "policy",
+            "taken",
+            "served",
+            "lost",
+            "lost by outcome",
+            "loss window from the signal",
+            "refused",
+            "other",
+        ]);
+    for shown in all {
+        let summary = shown.summary;
+        let served = summary.count(Outcome::Served);
+        let refused = summary.count(Outcome::Refused);
+        let other = summary
+            .connections
+            .saturating_sub(served + refused + summary.lost);
+        table.add_row([
+            shown.policy.word().to_owned(),
+            summary.taken.to_string(),
+            served.to_string(),
+            summary.lost.to_string(),
+            by_outcome(summary),
+            shown.loss_window.map_or_else(
+                || "-".to_owned(),
+                |(first, last)| format!("{} to {}", signed_millis(first), signed_millis(last)),
+            ),
+            refused.to_string(),
+            other.to_string(),
+        ]);
+    }
+    for column in [1, 2, 3, 6, 7] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.trim_fmt()
+}
+
+/// `17 reset_empty, 2 closed_empty`, the most first.
+fn by_outcome(summary: &Summary) -> String {
+    let mut lost: Vec<(u64, &str)> = Outcome::ALL
+        .into_iter()
+        .filter(|outcome| outcome.is_lost() == Some(true))
+        .map(|outcome| (summary.count(outcome), outcome.word()))
+        .filter(|&(count, _)| count > 0)
+        .collect();
+    lost.sort_by_key(|&(count, _)| std::cmp::Reverse(count));
+    let words: Vec<String> = lost.iter().map(|(n, word)| format!("{n} {word}")).collect();
+    if words.is_empty() {
+        "-".to_owned()
+    } else {
+        words.join(", ")
+    }
+}
+
+/// What a server of this policy does on TERM.
+fn on_term(policy: Policy) -> &'static str {
+    match policy {
+        Policy::LeaveOpen => {
+            "the workers finished what they had begun and ended, while the master held the listening \
+             socket open until they had."
+        }
+        Policy::Hang => {
+            "the workers finished what they had begun and ended, but the master stayed, and with it \
+             the listening socket on which nobody accepts."
+        }
+        Policy::Close => {
+            "the master closed its copy of the listening socket, and each worker its own once it had \
+             finished its request. Until the last copy is closed the kernel goes on completing \
+             handshakes and acknowledging requests; whoever is still in its queue then is reset."
+        }
+        Policy::Drain => {
+            "each worker went on serving until the queue of the listening socket was empty, and then \
+             closed its copy."
+        }
+        Policy::FilterDrain => {
+            "a filter on the listening socket dropped new clients' SYNs, the workers served whoever \
+             was in the queue, and only then closed it."
+        }
+        Policy::Quick => {
+            "every process ended at once, whatever it was doing; the kernel closed their connections \
+             and reset those in the queue."
+        }
+    }
+}
+
+fn losses(summary: &Summary) -> String {
+    if summary.taken == 0 {
+        return "The server's kernel took no connection, so none was lost.".to_owned();
+    }
+    let lost: Vec<String> = Outcome::ALL
+        .into_iter()
+        .filter_map(|outcome| {
+            let n = Some(summary.count(outcome)).filter(|&n| n > 0)?;
+            Some(format!("{n} {} {}", were(n), became(outcome)?))
+        })
+        .collect();
+    let took = format!(
+        "The server's kernel took {} of {} {}",
+        summary.taken,
+        summary.connections,
+        plural(summary.connections, "connection")
+    );
+    if lost.is_empty() {
+        format!("{took}, and none of those was lost.")
+    } else {
+        format!("{took}; of those {}.", lost.join(", and "))
+    }
+}
+
+/// What happened to lost connections, in words.
+fn became(outcome: Outcome) -> Option<&'static str> {
+    match outcome {
+        Outcome::ResetEmpty => Some("reset before a byte of the answer came (curl 56, Heroku H13)"),
+        Outcome::ResetOnConnect => Some("reset as soon as they were connected (Heroku H13)"),
+        Outcome::ClosedEmpty => Some("closed without an answer (curl 52, Heroku H13)"),
+        Outcome::Hung => Some("left waiting until their deadline (curl 28, Heroku H12)"),
+        Outcome::Stalled => Some("left waiting in the middle of an answer (curl 28, Heroku H12)"),
+        Outcome::Truncated => Some("cut off by a close (curl 18, Heroku H18)"),
+        Outcome::ResetMidway => Some("cut off by a reset (curl 56, Heroku H18)"),
+        Outcome::Malformed => Some("answered in no HTTP (Heroku H17)"),
+        Outcome::Served
+        | Outcome::Refused
+        | Outcome::Unreachable
+        | Outcome::Unanswered
+        | Outcome::ClientClosed
+        | Outcome::Unfinished
+        | Outcome::LocalError => None,
+    }
+}
+
+fn were(n: u64) -> &'static str {
+    if n == 1 { "was" } else { "were" }
+}
+
+/// Breaks lines between words.
+fn wrap(text: &str) -> String {
+    let mut out = String::new();
+    let mut column = 0;
+    for word in text.split_whitespace() {
+        if column > 0 && column + 1 + word.len() > WIDTH {
+            out.push('\n');
+            column = 0;
+        } else if column > 0 {
+            out.push(' ');
+            column += 1;
+        }
+        out.push_str(word);
+        column += word.len();
+    }
+    out.push('\n');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TERM: Asked = Asked {
+        signal: Some(Signal::SIGTERM),
+        first_request: FirstRequest::None,
+    };
+
+    fn summary(outcomes: &[(Outcome, u64)]) -> Summary {
+        let mut summary = Summary::default();
+        for &(outcome, count) in outcomes {
+            summary.connections += count;
+            summary.outcomes.entry(outcome).or_default().count = count;
+            let lost = outcome.is_lost() == Some(true);
+            summary.lost += if lost { count } else { 0 };
+            let taken = lost || outcome == Outcome::Served;
+            summary.taken += if taken { count } else { 0 };
+        }
+        summary
+    }
+
+    fn shown(summary: &Summary) -> Shown<'_> {
+        Shown {
+            policy: Policy::Close,
+            summary,
+            loss_window: Some((-56_200_000, 7_700_000)),
+        }
+    }
+
+    #[test]
+    fn the_sentences_tell_the_numbers_measured() {
+        let summary = summary(&[
+            (Outcome::Served, 10),
+            (Outcome::Refused, 1),
+            (Outcome::ResetEmpty, 17),
+            (Outcome::ClosedEmpty, 1),
+        ]);
+        insta::assert_snapshot!(sentences(&shown(&summary), TERM), @r"
+        SIGTERM: the master closed its copy of the listening socket, and each worker its
+        own once it had finished its request. Until the last copy is closed the kernel
+        goes on completing handshakes and acknowledging requests; whoever is still in
+        its queue then is reset. The server's kernel took 28 of 29 connections; of those
+        1 was closed without an answer (curl 52, Heroku H13), and 17 were reset before a
+        byte of the answer came (curl 56, Heroku H13). 1 was refused, which is no loss:
+        a load balancer sends such a client elsewhere.
+        ");
+    }
+
+    #[test]
+    fn nothing_is_said_of_a_signal_that_was_not_sent() {
+        let summary = summary(&[(Outcome::Served, 2)]);
+        let told = |signal, first_request| {
+            let asked = Asked {
+                signal,
+                first_request,
+            };
+            sentences(&shown(&summary), asked).replace('\n', " ")
+        };
+        let nothing_lost =
+            "The server's kernel took 2 of 2 connections, and none of those was lost. ";
+        assert_eq!(told(None, FirstRequest::None), nothing_lost);
+        assert_eq!(
+            told(Some(Signal::SIGUSR1), FirstRequest::None),
+            nothing_lost
+        );
+        let quick = told(Some(Signal::SIGINT), FirstRequest::None);
+        assert!(quick.starts_with("SIGINT: every process ended at once"));
+        let own = told(None, FirstRequest::TermAll);
+        assert!(own.contains("every worker. On that the master closed"));
+    }
+
+    #[test]
+    fn a_table_of_policies_has_a_row_each() {
+        let lost = summary(&[
+            (Outcome::Served, 8),
+            (Outcome::ClosedEmpty, 2),
+            (Outcome::ResetEmpty, 15),
+            (Outcome::Refused, 24),
+            (Outcome::Unanswered, 1),
+        ]);
+        let kept = summary(&[(Outcome::Served, 50)]);
+        let rows = [
+            shown(&lost),
+            Shown {
+                policy: Policy::Drain,
+                summary: &kept,
+                loss_window: None,
+            },
+        ];
+        insta::assert_snapshot!(policies(&rows, &["a remark".to_owned()]), @r"
+        50 connections to a server of each policy
+
+         policy  taken  served  lost  lost by outcome                 loss window from the signal  refused  other
+         close      25       8    17  15 reset_empty, 2 closed_empty  -56.2 ms to +7.7 ms               24      1
+         drain      50      50     0  -                               -                                  0      0
+
+        a remark
+        ");
+    }
+
+    #[test]
+    fn lines_are_no_wider_than_a_terminal() {
+        for policy in Policy::ALL {
+            let text = wrap(on_term(policy));
+            assert!(text.lines().all(|line| line.len() <= WIDTH), "{text}");
+        }
+    }
+}
