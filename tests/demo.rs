@@ -64,7 +64,7 @@ fn a_plain_demo_shows_the_loss_says_what_was_done_and_what_to_try_next() {
             "{} were reset before a byte of the answer came",
             count(&rows, "reset_empty")
         ),
-        "Try next:   probe demo --all".to_owned(),
+        format!("Try next:   {} demo --all", env!("CARGO_BIN_EXE_probe")),
     ] {
         assert!(text.contains(&sentence), "{sentence}: {said}");
     }

@@ -44,6 +44,10 @@ pub(super) fn run(args: DemoArgs, words: &[OsString]) -> Result<ExitCode> {
         policies,
         all,
         is_plain,
+        program: words.first().map_or_else(
+            || "probe".to_owned(),
+            |word| word.to_string_lossy().into_owned(),
+        ),
         on_stdout: !plan.outputs.take_stdout(),
         asked: Asked {
             signal: only_signal(&plan.triggers),
@@ -93,6 +97,8 @@ struct Setting {
     /// Whether a person reads it.
     on_stdout: bool,
     asked: Asked,
+    /// How we were called.
+    program: String,
 }
 
 impl Setting {
@@ -118,7 +124,7 @@ impl Setting {
         text.push_str(&demo::sentences(one, self.asked));
         if self.is_plain {
             text.push('\n');
-            text.push_str(demo::next_commands());
+            text.push_str(&demo::next_commands(&self.program));
         }
         text
     }

@@ -81,15 +81,22 @@ fn first_request(what: FirstRequest) -> (&'static str, bool) {
     }
 }
 
-/// What to try after a plain `probe demo`.
-pub(crate) fn next_commands() -> &'static str {
-    "\
-Try next:
-  probe demo --all                    every way in which a server stops, side by side
-  probe demo --policy filter-drain    the stop that loses nothing
-  probe demo --csv -                  a row for each connection
-  probe -- puma -C config/puma.rb     your own server
-"
+/// What to try after a plain `probe demo`; `program` is how it was called.
+pub(crate) fn next_commands(program: &str) -> String {
+    let mut text = "Try next:\n".to_owned();
+    for (options, what) in [
+        (
+            "demo --all",
+            "every way in which a server stops, side by side",
+        ),
+        ("demo --policy filter-drain", "the stop that loses nothing"),
+        ("demo --csv -", "a row for each connection"),
+        ("-- puma -C config/puma.rb", "your own server"),
+    ] {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  {program} {options:<28} {what}");
+    }
+    text
 }
 
 /// One table of several policies, and what else there is to say, a line each.
