@@ -175,7 +175,9 @@ impl Worker<'_> {
             Phase::Draining { .. } if self.may_accept() => Some(self.clock.now()),
             Phase::Serving | Phase::Draining { .. } | Phase::Finishing => None,
         };
-        let times = [due, look, self.accept_again];
+        // Where no connection may be accepted anyway, its time is not waited for.
+        let accept_again = self.accept_again.filter(|_| self.has_room());
+        let times = [due, look, accept_again];
         times.into_iter().flatten().chain(deadline).min()
     }
 
@@ -367,12 +369,16 @@ impl Worker<'_> {
     }
 
     fn may_accept(&self) -> bool {
-        self.phase != Phase::Finishing
-            && self.served.len() < self.config.threads
-            && self.clients.len() < MAX_CLIENTS
+        self.has_room()
             && self
                 .accept_again
                 .is_none_or(|again| again <= self.clock.now())
+    }
+
+    fn has_room(&self) -> bool {
+        self.phase != Phase::Finishing
+            && self.served.len() < self.config.threads
+            && self.clients.len() < MAX_CLIENTS
     }
 
     /// Accepts as long as a thread is free, and begins with whoever has sent a request already.
