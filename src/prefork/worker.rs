@@ -30,7 +30,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 const LOOK: Duration = Duration::from_millis(10);
 /// ... must have been empty for so long, with no handshake under way: SYN cookies leave no trace, ...
 const QUIET: Duration = Duration::from_millis(200);
-/// ... and is given up on after so long: under TCP_DEFER_ACCEPT handshakes can last.
+/// ... and handshakes are given up on once nothing else has happened for so long: under
+/// TCP_DEFER_ACCEPT they can last.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A worker process at work.
@@ -67,8 +68,12 @@ enum Phase {
     Serving,
     /// Goes on until the accept queue is empty.
     Draining { empty: bool },
-    /// Goes on until the accept queue has been empty for a while, behind a filter.
-    Settling { began: Stamp, quiet: Option<Stamp> },
+    /// Goes on until the accept queue has been empty for a while, behind a filter: since when nobody
+    /// is queued or served, and since when no handshake is under way either.
+    Settling {
+        idle: Option<Stamp>,
+        quiet: Option<Stamp>,
+    },
     /// Accepts no more, and ends with its last client.
     Finishing,
 }
@@ -208,19 +213,22 @@ impl Worker<'_> {
             self.end_at_once("term");
         }
         self.log.event("term");
-        let now = self.clock.now();
         self.phase = match (self.config.policy, &self.listener) {
             (Policy::Drain, _) => Phase::Draining { empty: false },
-            (Policy::FilterDrain, Some(listener)) => {
-                match listener.hold_off_clients() {
-                    Ok(()) => self.log.event("filter_on"),
-                    Err(error) => self.log.detail("filter_failed", format_args!("{error}")),
+            (Policy::FilterDrain, Some(listener)) => match listener.hold_off_clients() {
+                Ok(()) => {
+                    self.log.event("filter_on");
+                    Phase::Settling {
+                        idle: None,
+                        quiet: None,
+                    }
                 }
-                Phase::Settling {
-                    began: now,
-                    quiet: None,
+                Err(error) => {
+                    // Clients go on coming: there is only the queue to wait for.
+                    self.log.detail("filter_failed", format_args!("{error}"));
+                    Phase::Draining { empty: false }
                 }
-            }
+            },
             _ => Phase::Finishing,
         };
         if !self.config.policy.drains() {
@@ -415,7 +423,7 @@ impl Worker<'_> {
 
     /// Under `filter-drain`: finds out whether nobody is left who could still be served.
     fn settle(&mut self) {
-        let Phase::Settling { began, quiet } = self.phase else {
+        let Phase::Settling { idle, quiet } = self.phase else {
             // Whoever is served or read now leaves the queue to be looked at once more.
             if let Phase::Draining { empty } = &mut self.phase {
                 *empty &= self.clients.is_empty();
@@ -425,21 +433,30 @@ impl Worker<'_> {
         let Some(listener) = &self.listener else {
             return;
         };
+        if !self.clients.is_empty() || matches!(listener.queued(), Ok(1..)) {
+            // They are served however long it takes: no others come.
+            self.phase = Phase::Settling {
+                idle: None,
+                quiet: None,
+            };
+            return;
+        }
         let now = self.clock.now();
+        let idle = idle.unwrap_or(now);
+        // Reads the host's whole table of sockets, which nobody is kept waiting for now.
         let half_open = listener.half_open();
-        let is_quiet =
-            half_open == 0 && self.clients.is_empty() && matches!(listener.queued(), Ok(0));
-        let since = quiet.filter(|_| is_quiet);
-        let is_over = since.is_some_and(|since| now >= since + QUIET);
-        if !is_over && now >= began + PATIENCE {
+        let quiet = (half_open == 0).then(|| quiet.unwrap_or(now));
+        let is_over = quiet.is_some_and(|since| now >= since + QUIET);
+        let gives_up = !is_over && now >= idle + PATIENCE;
+        if gives_up {
             self.log
                 .detail("gave_up", format_args!("half_open={half_open}"));
         }
-        self.phase = if is_over || now >= began + PATIENCE {
+        self.phase = if is_over || gives_up {
             Phase::Finishing
         } else {
-            let quiet = is_quiet.then(|| since.unwrap_or(now));
-            Phase::Settling { began, quiet }
+            let idle = Some(idle);
+            Phase::Settling { idle, quiet }
         };
     }
 
