@@ -168,6 +168,8 @@ impl ResponseReader {
                 }
             }
             Head::Malformed => self.state = State::Malformed,
+            // However its bytes were cut into segments.
+            Head::Complete { len, .. } if len > MAX_HEAD => self.state = State::Malformed,
             Head::Complete {
                 len,
                 status,
@@ -442,7 +444,7 @@ impl RequestReader {
         let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
         let mut request = httparse::Request::new(&mut []);
         match request.parse_with_uninit_headers(&self.head, &mut headers) {
-            Ok(httparse::Status::Complete(len)) => {
+            Ok(httparse::Status::Complete(len)) if len <= MAX_HEAD => {
                 let to_head = request.method == Some("HEAD");
                 match framing(request.headers) {
                     Err(BadFraming) => self.lost = true,
@@ -456,7 +458,7 @@ impl RequestReader {
                 &bytes[len - before..]
             }
             Ok(httparse::Status::Partial) if self.head.len() <= MAX_HEAD => &[],
-            Ok(httparse::Status::Partial) | Err(_) => {
+            Ok(_) | Err(_) => {
                 self.lost = true;
                 &[]
             }

@@ -111,6 +111,31 @@ fn bytes_that_are_no_http_are_malformed() {
 }
 
 #[test]
+fn a_header_block_is_as_large_however_it_is_cut() {
+    for (size, fits) in [(MAX_HEAD, true), (MAX_HEAD + 1, false)] {
+        let head = |first: &str| {
+            let rest = "\r\nContent-Length: 0\r\nA: \r\n\r\n";
+            let fill = "x".repeat(size - first.len() - rest.len());
+            format!("{first}{}", rest.replace("A: ", &format!("A: {fill}")))
+        };
+        let (request, response) = (head("GET / HTTP/1.1"), head("HTTP/1.1 200 OK"));
+        for piece in [size, 16 * 1024, 1_448] {
+            let mut requests = RequestReader::default();
+            let mut responses = ResponseReader::new(false);
+            for bytes in request.as_bytes().chunks(piece) {
+                requests.push(bytes, &mut |_| {});
+            }
+            for bytes in response.as_bytes().chunks(piece) {
+                responses.push(bytes);
+            }
+            assert_eq!(requests.is_complete(), fits, "{size} by {piece}");
+            let is_malformed = responses.progress() == Progress::Malformed;
+            assert_eq!(is_malformed, !fits, "{size} by {piece}");
+        }
+    }
+}
+
+#[test]
 fn bytes_behind_a_response_belong_to_the_next() {
     let bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n";
     assert_eq!(ResponseReader::new(false).push(bytes), bytes.len() - 17);
