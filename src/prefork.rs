@@ -56,6 +56,12 @@ pub(crate) enum ServeError {
     /// Its pid cannot be written.
     #[error(transparent)]
     PidFile(#[from] PidFileError),
+    /// It cannot hold clients off as its policy would.
+    #[error(
+        "cannot filter what the listening socket takes: {reason}; --policy filter-drain needs \
+         {remedy}, or give another policy"
+    )]
+    Filter { reason: String, remedy: String },
     /// It cannot have processes or signals.
     #[error("cannot {call}: {reason}; give fewer --workers, or raise the limit with `ulimit`")]
     System { call: &'static str, reason: String },

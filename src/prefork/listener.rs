@@ -145,9 +145,6 @@ impl Listener {
     /// again after a second, while handshakes under way finish. Calling it again changes nothing.
     pub(super) fn hold_off_clients(&self) -> io::Result<()> {
         // The filter of a TCP socket sees a packet from the TCP header on. An ECN SYN has more flags.
-        let line = |code: u32, jt, jf, k| {
-            SockFilter::new(u16::try_from(code).unwrap_or(u16::MAX), jt, jf, k)
-        };
         self.socket.attach_filter(&[
             line(BPF_LD | BPF_B | BPF_ABS, 0, 0, FLAGS),
             line(BPF_ALU | BPF_AND | BPF_K, 0, 0, SYN_AND_ACK),
@@ -156,6 +153,19 @@ impl Listener {
             line(BPF_RET | BPF_K, 0, 0, u32::MAX),
         ])
     }
+
+    /// Whether [`hold_off_clients`](Listener::hold_off_clients) will be allowed when it is needed:
+    /// some kernels let nobody filter without CAP_NET_ADMIN (seen on 6.18).
+    pub(super) fn may_be_filtered(&self) -> io::Result<()> {
+        self.socket
+            .attach_filter(&[line(BPF_RET | BPF_K, 0, 0, u32::MAX)])?;
+        self.socket.detach_filter()
+    }
+}
+
+/// One instruction of a filter.
+fn line(code: u32, jt: u8, jf: u8, k: u32) -> SockFilter {
+    SockFilter::new(u16::try_from(code).unwrap_or(u16::MAX), jt, jf, k)
 }
 
 impl AsFd for Listener {

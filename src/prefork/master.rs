@@ -17,7 +17,7 @@ use super::log::Log;
 use super::pidfile::PidFile;
 use super::worker::Worker;
 use super::{Config, Policy, ServeError};
-use crate::sys::process;
+use crate::sys::{capability, process, reason};
 use crate::time::{Clock, Stamp};
 
 /// A worker that dies is replaced at once, but no sooner than so long after it was started.
@@ -58,6 +58,14 @@ pub(crate) fn serve(
         process::die_with(parent).map_err(system("be tied to a process that has ended"))?;
     }
     let listener = Listener::open(config.listen, config.backlog, config.deferred_accept)?;
+    if config.policy == Policy::FilterDrain {
+        listener
+            .may_be_filtered()
+            .map_err(|error| ServeError::Filter {
+                reason: reason(&error),
+                remedy: capability::how_to_get_net_admin(),
+            })?;
+    }
     let pidfile = config.pidfile.as_deref().map(PidFile::write).transpose()?;
     if let Some(pid) = pidfile.as_ref().and_then(|file| file.stale) {
         note(&format!(
