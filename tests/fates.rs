@@ -6,8 +6,6 @@ mod common;
 mod fate;
 #[path = "common/fate_server.rs"]
 mod fate_server;
-#[path = "common/kernel.rs"]
-mod kernel;
 
 #[path = "fates/accepted.rs"]
 mod accepted;
@@ -23,3 +21,5 @@ mod payload;
 mod queue;
 #[path = "fates/response.rs"]
 mod response;
+
+use common::kernel;

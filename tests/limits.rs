@@ -9,7 +9,10 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use common::{Row, enter_namespace, read_csv, run_probe, stderr, stdout, sysctl};
+use common::{
+    Row, as_nobody, binary_for_everybody, enter_namespace, read_csv, run_probe, stderr, stdout,
+    sysctl,
+};
 
 /// Runs the probe with its rows in a file, and reads them back.
 fn probe_rows(args: &str, folder: &Path) -> (Output, Vec<Row>) {
@@ -94,14 +97,9 @@ fn without_net_raw_the_sockets_go_on_alone() {
     let listener = silent_listener("127.0.0.1:9292");
     drop(listener);
     let folder = tempfile::tempdir().unwrap();
-    // Where nobody may go, the binary under test may lie: its copy goes where everybody may.
-    let binary = folder.path().join("probe");
-    std::fs::copy(env!("CARGO_BIN_EXE_probe"), &binary).unwrap();
-    common::run("chmod", &["-R", "a+rx", &folder.path().to_string_lossy()]);
+    let binary = binary_for_everybody(folder.path());
     let as_nobody = |args: &[&str]| {
-        Command::new("setpriv")
-            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
-            .arg(&binary)
+        as_nobody(&binary)
             .args(["--target", "127.0.0.1:9292", "-n", "3"])
             .args(args)
             .output()

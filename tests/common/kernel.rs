@@ -1,7 +1,8 @@
 //! What the kernel says of the sockets on a port, and the waiting for it to say something: the only
-//! way in which the fates here pass time.
+//! way in which tests here pass time.
 #![expect(
     clippy::disallowed_methods,
+    clippy::panic,
     reason = "tests read /proc, and bound their waiting by a clock"
 )]
 
@@ -63,6 +64,7 @@ struct Entry {
     state: State,
     unacked: u64,
     unread: u64,
+    inode: u64,
 }
 
 impl Port {
@@ -91,6 +93,29 @@ impl Port {
         });
     }
 
+    /// Waits until `n` connections are in the accept queue: they are nobody's yet.
+    pub(crate) fn wait_for_queued(self, n: usize) {
+        wait_until(&format!("{n} connections are queued on {self:?}"), || {
+            let entries = self.entries(Side::Server);
+            let queued = |e: &&Entry| e.state == State::Established && e.inode == 0;
+            entries.iter().filter(queued).count() == n
+        });
+    }
+
+    /// What listen() was granted: the Send-Q of the LISTEN socket, which sock_diag alone tells.
+    pub(crate) fn backlog(self) -> u64 {
+        let port = format!("sport = :{}", self.0);
+        let shown = super::run(
+            "ss",
+            &["--no-header", "--listening", "--tcp", "--numeric", &port],
+        );
+        let words: Vec<&str> = shown.split_whitespace().collect();
+        let &["LISTEN", _, backlog, ..] = words.as_slice() else {
+            panic!("nobody listens on {self:?}: {shown}");
+        };
+        backlog.parse().expect("a number")
+    }
+
     /// Waits until the clients' kernels have acknowledged all that the server sent.
     pub(crate) fn wait_until_acked(self) {
         wait_until(&format!("all from {self:?} is acknowledged"), || {
@@ -107,10 +132,11 @@ impl Port {
         lines.filter_map(|line| self.entry(side, line)).collect()
     }
 
-    /// `sl local remote state tx_queue:rx_queue ...`, numbers in hex.
+    /// `sl local remote state tx_queue:rx_queue tr:tm->when retrnsmt uid timeout inode ...`, the
+    /// first of them in hex.
     fn entry(self, side: Side, line: &str) -> Option<Entry> {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let &[_, local, remote, state, queues, ..] = words.as_slice() else {
+        let &[_, local, remote, state, queues, _, _, _, _, inode, ..] = words.as_slice() else {
             return None;
         };
         let end = match side {
@@ -126,6 +152,7 @@ impl Port {
             state: State::from_hex(state),
             unacked: u64::from_str_radix(unacked, 16).ok()?,
             unread: u64::from_str_radix(unread, 16).ok()?,
+            inode: inode.parse().ok()?,
         })
     }
 }

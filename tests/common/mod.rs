@@ -12,6 +12,7 @@
     reason = "live tests start the probe, read what it wrote, and say why they cannot go on"
 )]
 
+pub(crate) mod kernel;
 pub(crate) mod logfmt;
 pub(crate) mod namespace;
 pub(crate) mod nginx;
@@ -21,7 +22,7 @@ pub(crate) mod tshark;
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use nix::sched::{CloneFlags, unshare};
@@ -92,6 +93,24 @@ pub(crate) fn run_probe_with(options: &str, command: &[String]) -> Output {
         .args(command)
         .output()
         .expect("the probe starts")
+}
+
+/// A copy of the probe in `folder` that every user may run: the binary under test may lie where they
+/// may not go.
+pub(crate) fn binary_for_everybody(folder: &Path) -> PathBuf {
+    let binary = folder.join("probe");
+    fs::copy(env!("CARGO_BIN_EXE_probe"), &binary).expect("a copy");
+    run("chmod", &["-R", "a+rx", &folder.to_string_lossy()]);
+    binary
+}
+
+/// The command that runs `binary` as a user without privileges.
+pub(crate) fn as_nobody(binary: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .arg(binary);
+    command
 }
 
 /// The run.json in a folder that the probe filled.
