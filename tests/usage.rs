@@ -199,6 +199,88 @@ const SLIPS: &[(&str, &str)] = &[
          auto",
     ),
     (
+        "serv --workers 2",
+        "there is no command `serv`; did you mean `probe serve`? (a server's command goes behind \
+         `--`)",
+    ),
+    (
+        "--count 5 serve",
+        "put `serve` before its options: probe serve [OPTIONS]",
+    ),
+    (
+        "serve --count 5",
+        "`probe serve` has no --count; it is an option of plain `probe` and `probe demo`",
+    ),
+    (
+        "--policy drain",
+        "`probe` has no --policy; it is an option of `probe serve`",
+    ),
+    (
+        "serve 127.0.0.1:90",
+        "`127.0.0.1:90` looks like an address; give it as --listen 127.0.0.1:90",
+    ),
+    (
+        "serve puma",
+        "`probe serve` takes options only; leave out `puma` (`probe serve --help` lists them)",
+    ),
+    (
+        "serve -- puma",
+        "`probe serve` starts no command of yours; leave out `--` and what follows",
+    ),
+    (
+        "serve --polcy drain",
+        "there is no option `--polcy`; did you mean `--policy`?",
+    ),
+    (
+        "serve --policy foo",
+        "--policy: `foo` is not possible; give one of leave-open, hang, close, drain, filter-drain, \
+         quick",
+    ),
+    (
+        "serve --policy close --policy drain",
+        "--policy may be given once only; leave one out",
+    ),
+    (
+        "serve --first-request foo",
+        "--first-request: `foo` is not possible; give one of none, kill-self, term-master, term-all",
+    ),
+    (
+        "serve --workers 0",
+        "--workers: with 0 nothing would be served; give 1 or more",
+    ),
+    (
+        "serve --threads 1001",
+        "--threads: `1001` is no number of them; give 1 to 1000",
+    ),
+    (
+        "serve --backlog -1",
+        "--backlog: `-1` is no backlog; give 0 to 2147483647",
+    ),
+    (
+        "serve --service-time 5",
+        "--service-time: `5` is no duration; give a number with its unit, as in 200ms or 5s",
+    ),
+    (
+        "serve --listen 127.0.0.1",
+        "--listen `127.0.0.1` has no port; give HOST:PORT, as in 127.0.0.1:9292",
+    ),
+    (
+        "serve --listen http://127.0.0.1/",
+        "--listen takes no scheme or path; give --listen 127.0.0.1:80",
+    ),
+    (
+        "serve --listen ::1:80",
+        "--listen `::1:80` is no address; write an IPv6 address in brackets, as in [::1]:9292",
+    ),
+    (
+        "serve --listen 127.0.0.1:99999",
+        "--listen `127.0.0.1:99999` is no address; give HOST:PORT with a port up to 65535",
+    ),
+    (
+        "serve --listen nosuch.invalid:80",
+        "the name `nosuch.invalid` does not resolve; give --listen an address of this host",
+    ),
+    (
         "-- /no/such/program",
         "cannot start `/no/such/program`: no such file or directory; give a program that exists \
          and may be run",
@@ -279,6 +361,9 @@ fn help_goes_to_stdout_and_is_what_was_reviewed() {
     let output = run_probe("demo --help");
     assert_eq!(output.status.code(), Some(0));
     insta::assert_snapshot!("help_demo", stdout(&output));
+    let output = run_probe("serve --help");
+    assert_eq!(output.status.code(), Some(0));
+    insta::assert_snapshot!("help_serve", stdout(&output));
 }
 
 #[test]
