@@ -18,7 +18,7 @@ use std::time::Duration;
 use nix::unistd::Pid;
 
 pub(crate) use listener::BindError;
-pub(crate) use master::{Ended, serve};
+pub(crate) use master::{Ended, may_serve, serve};
 pub(crate) use pidfile::PidFileError;
 pub(crate) use policy::{FirstRequest, Policy};
 

@@ -212,10 +212,6 @@ const SLIPS: &[(&str, &str)] = &[
         "`probe serve` has no --count; it is an option of plain `probe` and `probe demo`",
     ),
     (
-        "--policy drain",
-        "`probe` has no --policy; it is an option of `probe serve`",
-    ),
-    (
         "serve 127.0.0.1:90",
         "`127.0.0.1:90` looks like an address; give it as --listen 127.0.0.1:90",
     ),

@@ -12,7 +12,7 @@ use nix::unistd::getpid;
 use super::main_job::{self, Case, Measured};
 use crate::cli::{DemoArgs, JobArgs, RunArgs, ServerArgs, SignalArg};
 use crate::plan::{self, Plan};
-use crate::prefork::{FirstRequest, Policy};
+use crate::prefork::{self, FirstRequest, Policy};
 use crate::report::demo::{self, Asked, Shown};
 use crate::target::trigger::{Action, Trigger};
 
@@ -21,15 +21,18 @@ pub(super) fn run(args: DemoArgs, words: &[OsString]) -> Result<ExitCode> {
     let DemoArgs { all, server, job } = args;
     let program = env::current_exe().context("cannot find the program that runs")?;
     let is_plain = !all && server.policy.is_none();
+    let mut left_out = Vec::new();
     let policies = if all {
-        Policy::ALL.to_vec()
+        possible(&mut left_out)
     } else {
+        prefork::may_serve(server.policy())?;
         vec![server.policy()]
     };
     let job = with_default_signal(job, &server);
     let starts = |policy| start(&program, &server, policy);
     let mut plan = Plan::check(RunArgs::with_command(job, starts(server.policy())))?;
     plan.notes.extend(plan::serve::notes(&server));
+    plan.notes.extend(left_out);
     let cases: Vec<Case> = policies
         .iter()
         .map(|&policy| Case {
@@ -55,6 +58,18 @@ pub(super) fn run(args: DemoArgs, words: &[OsString]) -> Result<ExitCode> {
         },
     };
     main_job::run_series(plan, &cases, words)?.report(|measured| setting.tell(measured))
+}
+
+/// The policies that this user may have a server for; the others are `left_out` with the reason.
+fn possible(left_out: &mut Vec<String>) -> Vec<Policy> {
+    let may = |policy: &Policy| match prefork::may_serve(*policy) {
+        Ok(()) => true,
+        Err(error) => {
+            left_out.push(format!("{} is left out: {error}", policy.word()));
+            false
+        }
+    };
+    Policy::ALL.into_iter().filter(may).collect()
 }
 
 /// The command that starts the server.

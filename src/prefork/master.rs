@@ -1,6 +1,7 @@
 //! The master: opens the listener, forks the workers, replaces those that die, passes signals on to
 //! them, reaps them, and ends as the policy says. It accepts nothing itself.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -59,12 +60,7 @@ pub(crate) fn serve(
     }
     let listener = Listener::open(config.listen, config.backlog, config.deferred_accept)?;
     if config.policy == Policy::FilterDrain {
-        listener
-            .may_be_filtered()
-            .map_err(|error| ServeError::Filter {
-                reason: reason(&error),
-                remedy: capability::how_to_get_net_admin(),
-            })?;
+        may_be_filtered(&listener)?;
     }
     let pidfile = config.pidfile.as_deref().map(PidFile::write).transpose()?;
     if let Some(pid) = pidfile.as_ref().and_then(|file| file.stale) {
@@ -106,6 +102,24 @@ pub(crate) fn serve(
     drop(pidfile);
     master.log.event("exit");
     ended
+}
+
+/// Whether this user may run a server with `policy`, on this kernel.
+pub(crate) fn may_serve(policy: Policy) -> Result<(), ServeError> {
+    if policy != Policy::FilterDrain {
+        return Ok(());
+    }
+    let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    may_be_filtered(&Listener::open(anywhere, 0, false)?)
+}
+
+fn may_be_filtered(listener: &Listener) -> Result<(), ServeError> {
+    listener
+        .may_be_filtered()
+        .map_err(|error| ServeError::Filter {
+            reason: reason(&error),
+            remedy: capability::how_to_get_net_admin(),
+        })
 }
 
 fn system(call: &'static str) -> impl FnOnce(Errno) -> ServeError {
