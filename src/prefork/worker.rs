@@ -177,7 +177,6 @@ impl Worker<'_> {
             });
         let look = match self.phase {
             Phase::Settling { .. } => Some(self.clock.now() + LOOK),
-            Phase::Draining { .. } if self.may_accept() => Some(self.clock.now()),
             Phase::Serving | Phase::Draining { .. } | Phase::Finishing => None,
         };
         // Where no connection may be accepted anyway, its time is not waited for.
