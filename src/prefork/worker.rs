@@ -16,6 +16,7 @@ use super::client::{Client, Got, Stage, Status};
 use super::listener::Listener;
 use super::log::Log;
 use super::master::Once;
+use super::phase::{Phase, Settling};
 use super::{Config, FirstRequest, Policy};
 use crate::sys::process::exit_now;
 use crate::target::tree;
@@ -26,13 +27,8 @@ const MAX_CLIENTS: usize = 512;
 /// Where a connection cannot be accepted for want of descriptors or memory, it is tried again after
 /// so long.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Under `filter-drain` the accept queue is looked at so often, ...
+/// Behind a filter the accept queue and handshakes are looked at so often.
 const LOOK: Duration = Duration::from_millis(10);
-/// ... must have been empty for so long, with no handshake under way: SYN cookies leave no trace, ...
-const QUIET: Duration = Duration::from_millis(200);
-/// ... and handshakes are given up on once nothing else has happened for so long: under
-/// TCP_DEFER_ACCEPT they can last.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A worker process at work.
 pub(super) struct Worker<'a> {
@@ -59,23 +55,6 @@ struct Counters {
     accepted: u64,
     read: u64,
     answered: u64,
-}
-
-/// Where a worker stands in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// Accepts and serves.
-    Serving,
-    /// Goes on until the accept queue is empty.
-    Draining { empty: bool },
-    /// Goes on until the accept queue has been empty for a while, behind a filter: since when nobody
-    /// is queued or served, and since when no handshake is under way either.
-    Settling {
-        idle: Option<Stamp>,
-        quiet: Option<Stamp>,
-    },
-    /// Accepts no more, and ends with its last client.
-    Finishing,
 }
 
 impl Worker<'_> {
@@ -108,7 +87,7 @@ impl Worker<'_> {
 
     /// Serves until it is told to stop and has done so.
     pub(super) fn run(mut self) -> rustix::io::Result<()> {
-        while !self.is_over() {
+        while !self.phase.is_over(self.clients.len()) {
             let ready = self.wait()?;
             self.take_signals();
             self.answer_due();
@@ -123,14 +102,6 @@ impl Worker<'_> {
         self.log.event("listener_closed");
         self.log_end();
         Ok(())
-    }
-
-    fn is_over(&self) -> bool {
-        self.clients.is_empty()
-            && matches!(
-                self.phase,
-                Phase::Finishing | Phase::Draining { empty: true }
-            )
     }
 
     /// Waits for anything to do, and returns the clients that have sent something.
@@ -176,7 +147,7 @@ impl Worker<'_> {
                 Stage::Waiting | Stage::Served { .. } => None,
             });
         let look = match self.phase {
-            Phase::Settling { .. } => Some(self.clock.now() + LOOK),
+            Phase::Settling(_) => Some(self.clock.now() + LOOK),
             Phase::Serving | Phase::Draining { .. } | Phase::Finishing => None,
         };
         // Where no connection may be accepted anyway, its time is not waited for.
@@ -217,10 +188,7 @@ impl Worker<'_> {
             (Policy::FilterDrain, Some(listener)) => match listener.hold_off_clients() {
                 Ok(()) => {
                     self.log.event("filter_on");
-                    Phase::Settling {
-                        idle: None,
-                        quiet: None,
-                    }
+                    Phase::Settling(Settling::default())
                 }
                 Err(error) => {
                     // Clients go on coming: there is only the queue to wait for.
@@ -383,7 +351,7 @@ impl Worker<'_> {
     }
 
     fn has_room(&self) -> bool {
-        self.phase != Phase::Finishing
+        self.phase.accepts()
             && self.served.len() < self.config.threads
             && self.clients.len() < MAX_CLIENTS
     }
@@ -406,9 +374,7 @@ impl Worker<'_> {
                 }
                 Ok(None) => {
                     self.accept_again = None;
-                    if let Phase::Draining { empty } = &mut self.phase {
-                        *empty = true;
-                    }
+                    self.phase.queue_is_empty(self.clients.len());
                     return;
                 }
                 Err(error) => {
@@ -420,43 +386,18 @@ impl Worker<'_> {
         }
     }
 
-    /// Under `filter-drain`: finds out whether nobody is left who could still be served.
+    /// Behind a filter: finds out whether nobody is left who could still be served.
     fn settle(&mut self) {
-        let Phase::Settling { idle, quiet } = self.phase else {
-            // Whoever is served or read now leaves the queue to be looked at once more.
-            if let Phase::Draining { empty } = &mut self.phase {
-                *empty &= self.clients.is_empty();
-            }
+        let (Phase::Settling(_), Some(listener)) = (self.phase, &self.listener) else {
             return;
         };
-        let Some(listener) = &self.listener else {
-            return;
-        };
-        if !self.clients.is_empty() || matches!(listener.queued(), Ok(1..)) {
-            // They are served however long it takes: no others come.
-            self.phase = Phase::Settling {
-                idle: None,
-                quiet: None,
-            };
-            return;
-        }
-        let now = self.clock.now();
-        let idle = idle.unwrap_or(now);
-        // Reads the host's whole table of sockets, which nobody is kept waiting for now.
-        let half_open = listener.half_open();
-        let quiet = (half_open == 0).then(|| quiet.unwrap_or(now));
-        let is_over = quiet.is_some_and(|since| now >= since + QUIET);
-        let gives_up = !is_over && now >= idle + PATIENCE;
-        if gives_up {
+        let busy = !self.clients.is_empty() || matches!(listener.queued(), Ok(1..));
+        let half_open = || listener.half_open();
+        if let Some(gave_up) = self.phase.settle(self.clock.now(), busy, half_open) {
+            let half_open = gave_up.half_open;
             self.log
                 .detail("gave_up", format_args!("half_open={half_open}"));
         }
-        self.phase = if is_over || gives_up {
-            Phase::Finishing
-        } else {
-            let idle = Some(idle);
-            Phase::Settling { idle, quiet }
-        };
     }
 
     /// Does to the server what its first request is to do.
