@@ -25,6 +25,11 @@ use super::{Row, probe, read_csv, run_json, stderr};
 /// A request as short as they come.
 pub(crate) const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
+/// How far two processes' clocks may lie apart, in nanoseconds. Both run on CLOCK_MONOTONIC, and
+/// packets are stamped by CLOCK_REALTIME; the difference is taken once at each process's start, to
+/// within the narrowest of five pairs of readings, which is microseconds.
+pub(crate) const CLOCKS: i64 = 1_000_000;
+
 /// One line of the log: `UNIX_NANOSECONDS PID EVENT [DETAIL...]`.
 #[derive(Clone, Debug)]
 pub(crate) struct Event {
@@ -360,13 +365,17 @@ pub(crate) fn peer(row: &Row) -> SocketAddr {
     SocketAddr::new(address, row["src_port"].parse().unwrap())
 }
 
+/// When a row's connection was opened, in Unix nanoseconds.
+pub(crate) fn opened(row: &Row) -> i64 {
+    row["opened_unix_ns"].parse().unwrap()
+}
+
 /// A time in a row, in Unix nanoseconds: its column counts microseconds from the SYN.
 pub(crate) fn time(row: &Row, column: &str) -> i64 {
-    let opened: i64 = row["opened_unix_ns"].parse().unwrap();
     let cell = &row[column];
     // Three decimals: nanoseconds.
     let ns = cell.replace('.', "").parse::<i64>();
-    opened + ns.unwrap_or_else(|_| panic!("{column} is `{cell}`: {row:?}"))
+    opened(row) + ns.unwrap_or_else(|_| panic!("{column} is `{cell}`: {row:?}"))
 }
 
 impl Measured {
@@ -392,11 +401,26 @@ impl Measured {
         self.run["triggers"][0]["at_unix_ns"].as_i64().unwrap()
     }
 
-    /// The row of a client that the server knows.
-    pub(crate) fn row(&self, client: SocketAddr) -> &Row {
-        let mut rows = self.rows.iter().filter(|row| peer(row) == client);
-        let row = rows.next().unwrap_or_else(|| panic!("no row of {client}"));
-        assert!(rows.next().is_none(), "two rows of {client}");
-        row
+    /// The event of that name about a row's connection. A port can be used again while the probe
+    /// runs, once its earlier connection is over on the client's side: what the log says of it from
+    /// then on is about the later one.
+    pub(crate) fn event(&self, name: &str, row: &Row) -> Option<&Event> {
+        let events = self.log.of(name).into_iter();
+        let ours = |event: &&Event| event.subject::<SocketAddr>() == peer(row);
+        let mut ours = events
+            .filter(ours)
+            .filter(|event| std::ptr::eq(self.row(event), row));
+        let event = ours.next();
+        assert!(ours.next().is_none(), "{name} twice: {row:?}");
+        event
+    }
+
+    /// The row of the connection that an event is about: the last that was opened by then.
+    pub(crate) fn row(&self, event: &Event) -> &Row {
+        let client = event.subject();
+        let rows = self.rows.iter().filter(|row| peer(row) == client);
+        let rows = rows.filter(|row| opened(row) < event.at + CLOCKS);
+        let row = rows.max_by_key(|row| opened(row));
+        row.unwrap_or_else(|| panic!("no row of {event:?}"))
     }
 }

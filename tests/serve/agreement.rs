@@ -1,15 +1,8 @@
 //! What the server's log must say of a connection for the probe's row to be true.
 #![expect(clippy::panic, reason = "tests end at the first surprise")]
 
-use std::net::SocketAddr;
-
 use crate::common::Row;
-use crate::common::prefork::{Event, Measured, peer, time};
-
-/// How far two processes' clocks may lie apart, in nanoseconds. Both run on CLOCK_MONOTONIC, and
-/// packets are stamped by CLOCK_REALTIME; the difference is taken once at each process's start, to
-/// within the narrowest of five pairs of readings, which is microseconds.
-pub(crate) const CLOCKS: i64 = 1_000_000;
+use crate::common::prefork::{CLOCKS, Event, Measured, time};
 
 /// How much later than it happened an event may be in the log, in nanoseconds: a worker can lose the
 /// processor between a call and its reading of the clock, to whatever else the machine is doing.
@@ -33,12 +26,12 @@ impl Measured {
         }
         for event in self.log.of("accepted") {
             // It panics where there is none.
-            self.row(event.subject::<SocketAddr>());
+            self.row(event);
         }
     }
 
     fn traces(&self, row: &Row) -> Traces<'_> {
-        let about = |name| self.log.about(name, peer(row));
+        let about = |name| self.event(name, row);
         Traces {
             accepted: about("accepted"),
             read: about("read"),
@@ -62,7 +55,8 @@ impl Traces<'_> {
             "hung" => !answered,
             other => panic!("{other}: {row:?}"),
         };
-        assert!(fits, "{known:?} in the log of {row:?}");
+        let events = [self.accepted, self.read, self.answered, self.closed];
+        assert!(fits, "{events:?} do not fit {row:?}");
     }
 
     fn agree_on_times(&self, row: &Row) {

@@ -52,7 +52,7 @@ fn under_deferred_accept_a_late_request_meets_no_socket() {
         assert!(row["sequence"].ends_with(" <R"), "{row:?}");
         assert_eq!(row["request_acked"], "false", "{row:?}");
     }
-    assert!(measured.count("served") >= 5, "{:?}", measured.run);
+    assert!(measured.count("served") > 0, "{:?}", measured.run);
 }
 
 #[test]
