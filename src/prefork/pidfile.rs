@@ -29,6 +29,11 @@ pub(crate) enum PidFileError {
         "{path} exists and holds no pid; remove it if it is of no use, or give another --pidfile"
     )]
     NoPid { path: PathBuf },
+    /// It is a device, a pipe or the like.
+    #[error(
+        "{path} is no regular file, and a pid file would take its place; give another --pidfile"
+    )]
+    NoFile { path: PathBuf },
     /// It cannot be read or written.
     #[error("cannot write the pid file {path}: {reason}; give a path that may be written to")]
     Unwritable { path: PathBuf, reason: String },
@@ -91,6 +96,12 @@ fn stale(path: &Path) -> Result<Option<Pid>, PidFileError> {
 
 /// The pid in a file; none where there is no file, or an empty one.
 fn read(path: &Path) -> Result<Option<Pid>, PidFileError> {
+    // A rename would take /dev/null away from everybody, and a pipe may never be read to its end.
+    if fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
+        return Err(PidFileError::NoFile {
+            path: path.to_owned(),
+        });
+    }
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -154,6 +165,22 @@ mod tests {
             let error = PidFile::write(&path).unwrap_err();
             assert!(error.to_string().contains("holds no pid"), "{error}");
             assert_eq!(fs::read(&path).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        // As for /dev/null, which root could replace.
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&pipe, &link).unwrap();
+        for path in [pipe.as_path(), &link, folder.path()] {
+            let before = fs::symlink_metadata(path).unwrap().file_type();
+            let error = PidFile::write(path).unwrap_err();
+            assert!(error.to_string().contains("no regular file"), "{error}");
+            assert_eq!(fs::symlink_metadata(path).unwrap().file_type(), before);
         }
     }
 
