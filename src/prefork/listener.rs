@@ -154,6 +154,11 @@ impl Listener {
         ])
     }
 
+    /// Has the kernel take new SYNs again; false where nothing kept it from that.
+    pub(super) fn let_clients_in(&self) -> bool {
+        self.socket.detach_filter().is_ok()
+    }
+
     /// Whether [`hold_off_clients`](Listener::hold_off_clients) will be allowed when it is needed:
     /// some kernels let nobody filter without CAP_NET_ADMIN (seen on 6.18).
     pub(super) fn may_be_filtered(&self) -> io::Result<()> {

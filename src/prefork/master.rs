@@ -316,6 +316,13 @@ impl Master<'_> {
             if self.stopping.is_some() || !self.slots.get(number).is_some_and(is_due) {
                 continue;
             }
+            if self.config.policy == Policy::FilterDrain
+                && let Some(listener) = &self.listener
+                && listener.let_clients_in()
+            {
+                // This worker alone had got TERM, and the server goes on.
+                self.log.event("filter_off");
+            }
             let pid = self.fork(number);
             if let Err(error) = pid {
                 self.log.detail("fork_failed", format_args!("{error}"));

@@ -105,6 +105,29 @@ fn a_killed_worker_is_replaced_and_leaves_no_zombie() {
 
 #[test]
 #[ignore = "needs root, netns"]
+fn a_worker_that_alone_gets_term_is_replaced_and_clients_are_served_again() {
+    enter_namespace();
+    for policy in [
+        "leave-open",
+        "hang",
+        "close",
+        "drain",
+        "filter-drain",
+        "quick",
+    ] {
+        let mut server = Serving::start(&format!("--policy {policy}"));
+        kill(server.workers()[0], Signal::SIGTERM).expect("the worker is there");
+        server.wait_for("booted", 3);
+        Client::asking(server.address(), REQUEST).gets(200);
+        server.signal(Signal::SIGTERM);
+        // With hang the master stays.
+        server.wait_for("reaped", 3);
+        server.interrupt();
+    }
+}
+
+#[test]
+#[ignore = "needs root, netns"]
 fn workers_end_with_their_master_and_the_port_is_free_again() {
     enter_namespace();
     let server = Serving::start(ENDLESS);
