@@ -6,7 +6,7 @@
 )]
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use libc::{BPF_ABS, BPF_ALU, BPF_AND, BPF_B, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET};
@@ -113,7 +113,7 @@ impl Listener {
             match acceptfrom_with(&self.socket, flags) {
                 Ok((socket, peer)) => {
                     let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-                    return Ok(Some((socket, peer.unwrap_or(self.address))));
+                    return Ok(Some((socket, as_it_says(peer.unwrap_or(self.address)))));
                 }
                 Err(Errno::AGAIN) => return Ok(None),
                 // The client gave up while it was queued: there may be another behind it.
@@ -165,6 +165,15 @@ impl Listener {
         self.socket
             .attach_filter(&[line(BPF_RET | BPF_K, 0, 0, u32::MAX)])?;
         self.socket.detach_filter()
+    }
+}
+
+/// A client's address as the client knows it: to an IPv6 listener an IPv4 client is `::ffff:a.b.c.d`.
+fn as_it_says(peer: SocketAddr) -> SocketAddr {
+    match peer.ip().to_canonical() {
+        ip @ IpAddr::V4(_) => SocketAddr::new(ip, peer.port()),
+        // With its scope.
+        IpAddr::V6(_) => peer,
     }
 }
 

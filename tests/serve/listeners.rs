@@ -6,6 +6,7 @@
 )]
 
 use std::io::{BufRead, BufReader, Read};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
@@ -65,7 +66,27 @@ fn it_listens_on_ipv6() {
     assert!(measured.count("served") > 25, "{:?}", measured.run);
     assert!(measured.rows.iter().all(|row| row["dst_addr"] == "::1"));
     let listening = measured.log.first("listening");
-    assert!(listening.subject::<std::net::SocketAddr>().is_ipv6());
+    assert!(listening.subject::<SocketAddr>().is_ipv6());
+}
+
+#[test]
+#[ignore = "needs root, netns"]
+fn an_ipv4_client_of_an_ipv6_listener_is_logged_as_it_knows_itself() {
+    enter_namespace();
+    let mut server = Serving::start("--listen [::]:0");
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, server.address().port()));
+    let client = Client::asking(address, REQUEST);
+    let itself = client.address();
+    client.gets(200);
+    server.wait_for("answered", 1);
+    for event in ["accepted", "read", "answered"] {
+        assert!(
+            server.log().about(event, itself).is_some(),
+            "{:?}",
+            server.log()
+        );
+    }
+    server.interrupt();
 }
 
 #[test]
