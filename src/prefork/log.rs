@@ -4,10 +4,12 @@
 
 use std::cell::Cell;
 use std::fmt::{Arguments, Write as _};
-use std::io::{self, ErrorKind, Write as _};
+use std::io;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 
 use crate::time::Clock;
 
@@ -47,13 +49,31 @@ impl Log {
             let _ = write!(line, " {detail}");
         }
         line.push('\n');
-        // Stdout is line buffered: one line is one write().
-        if let Err(error) = io::stdout().write_all(line.as_bytes()) {
+        if let Err(error) = write(line.as_bytes()) {
             self.broken.set(true);
-            if error.kind() == ErrorKind::BrokenPipe {
+            if error == Errno::PIPE {
                 // The reader has seen enough: the server ends as any command in a pipe does.
                 let _ = kill(self.master, Signal::SIGINT);
             }
         }
     }
+}
+
+/// Writes a line to stdout with one write(), past any buffer. Whoever started us may have made it
+/// nonblocking; where it has no room, that is waited for as a blocking one would.
+fn write(mut line: &[u8]) -> rustix::io::Result<()> {
+    let stdout = io::stdout();
+    while !line.is_empty() {
+        match rustix::io::write(&stdout, line) {
+            Ok(written) => line = &line[written..],
+            Err(Errno::AGAIN) => {
+                let mut fds = [PollFd::new(&stdout, PollFlags::OUT)];
+                // Interrupted or not, it is tried again.
+                let _ = poll(&mut fds, None);
+            }
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }

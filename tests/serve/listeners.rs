@@ -7,8 +7,12 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
+use std::thread;
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 
 use crate::common::kernel::State;
@@ -153,6 +157,48 @@ fn a_filter_that_this_user_may_not_set_is_refused_at_the_start() {
     } else {
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     }
+}
+
+#[test]
+#[ignore = "needs root, netns"]
+fn a_nonblocking_log_that_is_full_loses_no_line() {
+    enter_namespace();
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    fcntl(&writer, FcntlArg::F_SETPIPE_SZ(4096)).expect("a small pipe");
+    fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).expect("a nonblocking pipe");
+    let words = serve_command("--workers 1 --service-time 0ms");
+    let mut server = Command::new(&words[0])
+        .args(&words[1..])
+        .stdout(writer.try_clone().expect("a descriptor"))
+        .spawn()
+        .expect("it starts");
+    let mut reader = BufReader::new(reader);
+    let mut text = String::new();
+    reader.read_line(&mut text).expect("its log");
+    let log = Log::parse(&text);
+    let address = log.first("listening").subject();
+    let clients: Vec<Client> = (0..100).map(|_| Client::asking(address, REQUEST)).collect();
+    let has_room = || {
+        let mut fds = [PollFd::new(writer.as_fd(), PollFlags::POLLOUT)];
+        poll(&mut fds, PollTimeout::ZERO).expect("a pipe") > 0
+    };
+    while has_room() {
+        thread::yield_now();
+    }
+    drop(writer);
+    let rest = thread::Builder::new()
+        .name("log".to_owned())
+        .spawn(move || {
+            reader.read_to_string(&mut text).expect("its log");
+            text
+        })
+        .expect("a thread");
+    clients.into_iter().for_each(|client| client.gets(200));
+    kill(log.master(), Signal::SIGTERM).expect("it is there");
+    let log = Log::parse(&rest.join().expect("the log"));
+    assert_eq!(log.count("answered"), 100);
+    assert_eq!(log.last("exit").pid, log.master());
+    assert_eq!(server.wait().expect("its end").code(), Some(0));
 }
 
 #[test]
