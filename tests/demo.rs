@@ -240,6 +240,35 @@ fn an_interrupted_demo_keeps_its_rows_and_ends_its_server() {
 
 #[test]
 #[ignore = "needs root and a network namespace"]
+fn a_demo_that_is_interrupted_before_its_signal_tells_of_none() {
+    enter_namespace();
+    let folder = tempfile::tempdir().unwrap();
+    let csv = folder.path().join("connections.csv");
+    let child = probe()
+        .args(["demo", "--signal", "TERM@1h", "--csv"])
+        .arg(&csv)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = Pid::from_raw(child.id().cast_signed());
+    // The header is out once the run has begun.
+    while std::fs::metadata(&csv).map_or(0, |file| file.len()) == 0 {
+        std::thread::yield_now();
+    }
+    kill(pid, Signal::SIGINT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+    let said = stdout(&output);
+    assert!(
+        said.contains("ended before every trigger was pulled"),
+        "{said}"
+    );
+    assert!(!said.contains("SIGTERM"), "{said}");
+}
+
+#[test]
+#[ignore = "needs root and a network namespace"]
 fn a_killed_demo_leaves_no_server() {
     enter_namespace();
     let mut running = Running::start();

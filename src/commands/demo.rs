@@ -136,7 +136,13 @@ impl Setting {
             return text;
         }
         text.push('\n');
-        text.push_str(&demo::sentences(one, self.asked));
+        let signal = self.asked.signal;
+        let asked = Asked {
+            // Of a signal that was not sent, as after an interrupt, there is nothing to tell.
+            signal: signal.filter(|_| measured.was_triggered_as_planned()),
+            ..self.asked
+        };
+        text.push_str(&demo::sentences(one, asked));
         if self.is_plain {
             text.push('\n');
             text.push_str(&demo::next_commands(&self.program));

@@ -120,6 +120,11 @@ impl Measured {
         &self.cases
     }
 
+    /// Whether every run had all its triggers pulled, and none of them failed.
+    pub(in crate::commands) fn was_triggered_as_planned(&self) -> bool {
+        self.tally.failed_triggers() == 0
+    }
+
     /// Prints what `table` makes of it and what went wrong, and says how to exit.
     pub(in crate::commands) fn report(
         mut self,
