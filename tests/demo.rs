@@ -269,6 +269,40 @@ fn a_demo_that_is_interrupted_before_its_signal_tells_of_none() {
 
 #[test]
 #[ignore = "needs root and a network namespace"]
+fn an_interrupted_table_has_no_row_of_a_policy_that_was_not_run() {
+    enter_namespace();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("runs");
+    let child = probe()
+        .args([
+            "demo",
+            "--all",
+            "--timeout",
+            "100ms",
+            "--stop-timeout",
+            "0s",
+        ])
+        .arg("--out")
+        .arg(&out)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The second policy's run has begun.
+    while !out.join("leave-open").exists() {
+        std::thread::yield_now();
+    }
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+    let said = stdout(&output);
+    let has_row = |policy: &&str| said.lines().any(|line| line.trim().starts_with(*policy));
+    assert!(has_row(&"hang"), "{said}");
+    assert!(!POLICIES[2..].iter().any(has_row), "{said}");
+}
+
+#[test]
+#[ignore = "needs root and a network namespace"]
 fn a_killed_demo_leaves_no_server() {
     enter_namespace();
     let mut running = Running::start();

@@ -122,17 +122,21 @@ impl Setting {
             .policies
             .iter()
             .zip(measured.cases())
+            // A series that ended early has nothing to say of the others.
+            .filter(|(_, case)| case.pool.runs() > 0)
             .map(|(&policy, case)| Shown {
                 policy,
+                runs: case.pool.runs(),
                 summary: &case.pool.summary,
                 loss_window: case.pool.loss_window,
             })
             .collect();
-        let [one] = shown.as_slice() else {
-            return demo::policies(&shown, &measured.remarks());
+        let one = match shown.as_slice() {
+            [one] if !self.all => one,
+            all => return demo::policies(all, &measured.remarks()),
         };
         let mut text = measured.table();
-        if self.all || !self.on_stdout {
+        if !self.on_stdout {
             return text;
         }
         text.push('\n');

@@ -19,7 +19,9 @@ const WIDTH: usize = 80;
 pub(crate) struct Shown<'a> {
     /// The policy.
     pub(crate) policy: Policy,
-    /// All its runs together.
+    /// How many runs there were.
+    pub(crate) runs: usize,
+    /// All of them together.
     pub(crate) summary: &'a Summary,
     /// From the signal to the first and to the last lost connection's SYN, in nanoseconds.
     pub(crate) loss_window: Option<(i64, i64)>,
@@ -103,8 +105,12 @@ pub(crate) fn next_commands(program: &str) -> String {
 pub(crate) fn policies(all: &[Shown<'_>], remarks: &[String]) -> String {
     let most = all.iter().map(|shown| shown.summary.connections).max();
     let n = most.unwrap_or(0);
+    let servers = match all.iter().map(|shown| shown.runs).max() {
+        Some(runs @ 2..) => format!("{runs} servers"),
+        _ => "a server".to_owned(),
+    };
     let mut text = format!(
-        "{n} {} to a server of each policy\n\n",
+        "{n} {} to {servers} of each policy\n\n",
         plural(n, "connection")
     );
     text.push_str(&rows(all));
@@ -301,6 +307,7 @@ mod tests {
     fn shown(summary: &Summary) -> Shown<'_> {
         Shown {
             policy: Policy::Close,
+            runs: 1,
             summary,
             loss_window: Some((-56_200_000, 7_700_000)),
         }
@@ -362,6 +369,7 @@ mod tests {
             shown(&lost),
             Shown {
                 policy: Policy::Drain,
+                runs: 1,
                 summary: &kept,
                 loss_window: None,
             },
@@ -375,6 +383,17 @@ mod tests {
 
         a remark
         ");
+    }
+
+    #[test]
+    fn a_table_of_several_runs_says_how_many() {
+        let summary = summary(&[(Outcome::Served, 100)]);
+        let shown = Shown {
+            runs: 2,
+            ..shown(&summary)
+        };
+        let text = policies(&[shown], &[]);
+        assert!(text.starts_with("100 connections to 2 servers of each policy\n"));
     }
 
     #[test]
