@@ -150,7 +150,7 @@ fn the_heroku_reproduction_gives_h13_to_those_taken_and_h21_or_h10_to_those_refu
 #[ignore = "needs root and a network namespace"]
 fn a_first_request_that_stops_the_server_takes_the_place_of_the_signal() {
     enter_namespace();
-    let output = run_probe("demo --first-request kill-self -n 20 --csv -");
+    let output = run_probe("demo --first-request kill-self -n 20 --rate 250 --csv -");
     let ended = rows(&output.stdout);
     // The killed worker may have accepted others too, and have read from them or not.
     let lost = count(&ended, "closed_empty") + count(&ended, "reset_empty");
