@@ -4,13 +4,14 @@
 
 use std::cell::Cell;
 use std::fmt::{Arguments, Write as _};
-use std::io;
+use std::io::{self, Write as _};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
+use crate::sys::reason;
 use crate::time::Clock;
 
 /// The log of one process.
@@ -54,6 +55,14 @@ impl Log {
             if error == Errno::PIPE {
                 // The reader has seen enough: the server ends as any command in a pipe does.
                 let _ = kill(self.master, Signal::SIGINT);
+            } else {
+                // Where stderr cannot be written to either, there is nobody to tell.
+                let _ = writeln!(
+                    io::stderr(),
+                    "probe: process {} cannot write its log: {}; it goes on without one",
+                    self.pid,
+                    reason(&error.into())
+                );
             }
         }
     }

@@ -14,6 +14,7 @@ use std::thread;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::common::kernel::State;
 use crate::common::prefork::{Client, Log, REQUEST, Serving, measure, serve_command};
@@ -199,6 +200,32 @@ fn a_nonblocking_log_that_is_full_loses_no_line() {
     assert_eq!(log.count("answered"), 100);
     assert_eq!(log.last("exit").pid, log.master());
     assert_eq!(server.wait().expect("its end").code(), Some(0));
+}
+
+#[test]
+#[ignore = "needs root, netns"]
+fn a_log_that_cannot_be_written_is_said_once_a_process_and_clients_are_served() {
+    enter_namespace();
+    let mut server = Command::new("sh")
+        .args(["-c", "exec \"$@\" >/dev/full", "sh"])
+        .args(serve_command("--listen 127.0.0.1:9292 --workers 1"))
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("sh starts");
+    let mut stderr = BufReader::new(server.stderr.take().expect("its stderr is ours"));
+    let mut said = String::new();
+    for _ in ["master", "worker"] {
+        stderr.read_line(&mut said).expect("its stderr");
+    }
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 9292));
+    Client::asking(address, REQUEST).gets(200);
+    let master = Pid::from_raw(server.id().cast_signed());
+    kill(master, Signal::SIGTERM).expect("it is there");
+    stderr.read_to_string(&mut said).expect("its stderr");
+    assert_eq!(server.wait().expect("its end").code(), Some(0));
+    assert_eq!(said.lines().count(), 2, "{said}");
+    let why = "cannot write its log: no space left on device";
+    assert!(said.lines().all(|line| line.contains(why)), "{said}");
 }
 
 #[test]
