@@ -127,6 +127,7 @@ impl Setting {
             .map(|(&policy, case)| Shown {
                 policy,
                 runs: case.pool.runs(),
+                was_killed: measured.killed() > 0,
                 summary: &case.pool.summary,
                 loss_window: case.pool.loss_window,
             })

@@ -243,12 +243,6 @@ impl Master<'_> {
             });
             return;
         }
-        if self.config.policy == Policy::FilterDrain
-            && let Some(listener) = &self.listener
-        {
-            // The workers will do so too; the earlier the better, and a failure is theirs to log.
-            let _ = listener.hold_off_clients();
-        }
         if !self.config.policy.master_keeps_listener() {
             self.close_listener();
         }

@@ -7,9 +7,10 @@ use clap::ValueEnum;
 /// What the server does on TERM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Policy {
-    /// Workers finish and end; the master holds its copy of the listener until then (Puma 3.12)
+    /// Workers finish and end; the master holds its copy of the listener until then (what Puma 3.12
+    /// set out to do)
     LeaveOpen,
-    /// The same, and the master never ends (Puma 3.12 when a worker had asked for the stop)
+    /// The same, and the master never ends (Puma 3.12.1, as measured)
     Hang,
     /// The master closes its copy at once, each worker its own once it has finished (Puma 4 and
     /// later, Unicorn QUIT, Gunicorn)

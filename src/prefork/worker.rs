@@ -214,7 +214,11 @@ impl Worker<'_> {
             .filter_map(|(&id, client)| silent(client).then_some(id))
             .collect();
         for id in ids {
-            self.close(id, "stopping");
+            // It may have sent something in this very moment.
+            self.read(id);
+            if self.clients.get(&id).is_some_and(silent) {
+                self.close(id, "stopping");
+            }
         }
     }
 

@@ -21,6 +21,8 @@ pub(crate) struct Shown<'a> {
     pub(crate) policy: Policy,
     /// How many runs there were.
     pub(crate) runs: usize,
+    /// Whether the server had to be killed in any of them.
+    pub(crate) was_killed: bool,
     /// All of them together.
     pub(crate) summary: &'a Summary,
     /// From the signal to the first and to the last lost connection's SYN, in nanoseconds.
@@ -43,14 +45,14 @@ pub(crate) fn sentences(shown: &Shown<'_>, asked: Asked) -> String {
     text.push_str(own);
     match asked.signal {
         Some(Signal::SIGTERM) => {
-            let _ = write!(text, "SIGTERM: {} ", on_term(shown.policy));
+            let _ = write!(text, "SIGTERM: {} ", stop(shown));
         }
         Some(Signal::SIGINT) => {
             let _ = write!(text, "SIGINT: {} ", on_term(Policy::Quick));
         }
         Some(_) => {}
         None if stops => {
-            let _ = write!(text, "On that {} ", on_term(shown.policy));
+            let _ = write!(text, "On that {} ", stop(shown));
         }
         None => {}
     }
@@ -183,6 +185,16 @@ fn by_outcome(summary: &Summary) -> String {
     }
 }
 
+/// What the server did on TERM.
+fn stop(shown: &Shown<'_>) -> &'static str {
+    match shown.policy {
+        Policy::Hang => on_term(Policy::Hang),
+        // Its policy was not carried out to the end.
+        _ if shown.was_killed => "the server began to stop, took too long, and was killed.",
+        policy => on_term(policy),
+    }
+}
+
 /// What a server of this policy does on TERM.
 fn on_term(policy: Policy) -> &'static str {
     match policy {
@@ -308,6 +320,7 @@ mod tests {
         Shown {
             policy: Policy::Close,
             runs: 1,
+            was_killed: false,
             summary,
             loss_window: Some((-56_200_000, 7_700_000)),
         }
@@ -356,6 +369,17 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_was_killed_is_not_said_to_have_stopped() {
+        let summary = summary(&[(Outcome::Served, 2)]);
+        let killed = Shown {
+            was_killed: true,
+            ..shown(&summary)
+        };
+        let told = sentences(&killed, TERM);
+        assert!(told.starts_with("SIGTERM: the server began to stop, took too long, and was"));
+    }
+
+    #[test]
     fn a_table_of_policies_has_a_row_each() {
         let lost = summary(&[
             (Outcome::Served, 8),
@@ -370,6 +394,7 @@ mod tests {
             Shown {
                 policy: Policy::Drain,
                 runs: 1,
+                was_killed: false,
                 summary: &kept,
                 loss_window: None,
             },

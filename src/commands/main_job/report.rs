@@ -115,6 +115,11 @@ impl Measured {
         self.tally.runs()
     }
 
+    /// In how many runs the server had to be killed.
+    pub(in crate::commands) fn killed(&self) -> usize {
+        self.tally.killed()
+    }
+
     /// Every case, in the order given.
     pub(in crate::commands) fn cases(&self) -> &[CaseMeasured] {
         &self.cases

@@ -93,6 +93,11 @@ impl Tally {
         self.runs
     }
 
+    /// In how many the server had to be killed.
+    pub(super) fn killed(&self) -> usize {
+        self.killed
+    }
+
     /// In how many a trigger failed.
     pub(super) fn failed_triggers(&self) -> usize {
         self.failed_triggers
@@ -131,7 +136,7 @@ impl Tally {
             let first: String = first.map(|how| format!("; the first: {how}")).collect();
             lines.push(format!("a trigger failed in {share}{first}"));
         }
-        lines.extend(self.killed());
+        lines.extend(self.killed_remarks());
         lines.extend(self.wire.iter().flat_map(wire_remarks));
         for (missing, n) in &self.wire_missing {
             lines.push(format!(
@@ -150,7 +155,7 @@ impl Tally {
         lines
     }
 
-    fn killed(&self) -> Vec<String> {
+    fn killed_remarks(&self) -> Vec<String> {
         let mut lines = Vec::new();
         if self.killed > 0 {
             lines.push(format!(
