@@ -50,6 +50,8 @@ pub struct Evidence {
     pub request_taken: Option<bool>,
     /// Whether the client sent anything twice: a reply may then answer the repetition.
     pub retransmitted: bool,
+    /// Whether response bytes came once the client had given up.
+    pub answered_late: bool,
 }
 
 /// A cause with those that fit where it is unknown.
@@ -138,6 +140,10 @@ pub fn find(outcome: Outcome, evidence: &Evidence) -> Option<Finding> {
             }
             Some(RstKind::Passive) | None => ANY_AFTER_HANDSHAKE,
         },
+        // Whoever answers had accepted it, if only after the client had gone.
+        Outcome::Hung | Outcome::ClientClosed if evidence.answered_late => {
+            &[Cause::AcceptedUnread, Cause::ReadUnanswered]
+        }
         Outcome::Hung | Outcome::ClientClosed => match evidence.request_taken {
             Some(true) => AFTER_ACCEPT_QUEUE,
             // Equally path loss.
@@ -185,7 +191,7 @@ mod tests {
         Evidence {
             rst_kind: Some(kind),
             request_taken: Some(true),
-            retransmitted: false,
+            ..Evidence::default()
         }
     }
 
@@ -233,6 +239,14 @@ mod tests {
             ["handshake_limbo"]
         );
         assert_eq!(candidates(Outcome::Hung, acked(None)).len(), 4);
+        let late = Evidence {
+            answered_late: true,
+            ..acked(Some(true))
+        };
+        assert_eq!(
+            candidates(Outcome::Hung, late),
+            ["accepted_unread", "read_unanswered"]
+        );
     }
 
     #[test]

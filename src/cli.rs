@@ -39,7 +39,8 @@ pub(crate) struct Slip(pub(crate) String);
 
 /// Reads the command line, the program's own name first.
 pub(crate) fn parse(words: &[OsString]) -> Result<Request, Slip> {
-    let typed = words.get(1..).unwrap_or_default();
+    let typed = without_help_command(words.get(1..).unwrap_or_default());
+    let typed = typed.as_slice();
     let (options, command) = match typed.iter().position(|word| word == "--") {
         Some(at) => (&typed[..at], Some(&typed[at + 1..])),
         None => (typed, None),
@@ -70,6 +71,18 @@ pub(crate) fn parse(words: &[OsString]) -> Result<Request, Slip> {
             args.command = command.unwrap_or_default().to_vec();
             Ok(Request::Run(Box::new(args)))
         }
+    }
+}
+
+/// `help`, and `help COMMAND`, as the option that asks for it.
+fn without_help_command(typed: &[OsString]) -> Vec<OsString> {
+    match typed {
+        [help, rest @ ..] if help == "help" => {
+            let mut words: Vec<OsString> = rest.first().cloned().into_iter().collect();
+            words.push("--help".into());
+            words
+        }
+        _ => typed.to_vec(),
     }
 }
 

@@ -136,6 +136,12 @@ impl Plan {
             );
         }
         let master = trigger::master(&args, &triggers)?;
+        if let Some(master) = master.as_ref().filter(|_| triggers.is_empty()) {
+            notes.push(format!(
+                "nothing is sent to process {} without --signal; its exit is noted",
+                master.pid()
+            ));
+        }
         let outputs = outputs(&args.job)?;
         let load = Load {
             count,

@@ -94,7 +94,7 @@ const SLIPS: &[(&str, &str)] = &[
     ),
     (
         "--target 127.0.0.1:9 --duration 5s",
-        "--rate is needed here too; add it",
+        "--duration needs --rate too; add it",
     ),
     (
         "--target 127.0.0.1:9 --timeout 0s",

@@ -14,11 +14,16 @@ use super::serve::ServerArgs;
     name = "demo",
     override_usage = "probe demo [OPTIONS]",
     after_help = "\
+WHEN is a duration after the first SYN (200ms) or a count of steady connections started (25).
+
 Examples:
   probe demo
   probe demo --all
   probe demo --policy drain --repeat 20
-  probe demo --signal-tree --format heroku",
+  probe demo --signal-tree --format heroku
+
+Exit status: 0 measured; 1 a gate failed; 2 wrong usage, or it could not measure; 130 and 143 on
+SIGINT and SIGTERM, with everything seen so far written out (a second one stops at once).",
     disable_help_flag = true,
     disable_version_flag = true
 )]
@@ -41,7 +46,10 @@ pub(super) fn command() -> Command {
         .mut_arg("timeout", |arg| arg.default_value("2s"))
         .mut_arg("stop_timeout", |arg| {
             arg.default_value("1s")
-                .help("How long the server may take to stop before it is killed")
+                .help("How long the server may take to stop, after the last connection, before it is killed")
+        })
+        .mut_arg("repeat", |arg| {
+            arg.help("So many fresh runs, each with a server of its own, pooled")
         })
         .mut_arg("start_timeout", |arg| {
             arg.help("How long the server may take to listen")
@@ -49,7 +57,7 @@ pub(super) fn command() -> Command {
         .mut_arg("signal", |arg| {
             arg.help(
                 "Signal to send; may be repeated; `none` sends none [default: TERM at half the \
-                 count]",
+                 count, none with --first-request]",
             )
         })
 }

@@ -198,7 +198,7 @@ pub(crate) struct JobArgs {
     #[arg(long, value_name = "DUR", value_parser = values::positive_duration, default_value = "30s", help_heading = "Trigger")]
     pub(crate) start_timeout: Duration,
 
-    /// With -- COMMAND: how long it may take to stop before it is killed
+    /// With -- COMMAND: how long it may take to stop, after the last connection, before it is killed
     #[arg(long, value_name = "DUR", value_parser = values::duration, default_value = "10s", help_heading = "Trigger")]
     pub(crate) stop_timeout: Duration,
 

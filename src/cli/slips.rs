@@ -187,10 +187,29 @@ pub(super) fn explain(
             }
         }
         ErrorKind::MissingRequiredArgument => {
-            format!("{} is needed here too; add it", first_word(&arg))
+            let needed = first_word(&arg);
+            match needing(needed, words) {
+                Some(option) => format!("{option} needs {needed} too; add it"),
+                None => format!("{needed} is needed here too; add it"),
+            }
         }
         _ => first_line(&error.to_string(), &us),
     }))
+}
+
+/// Which of the options typed makes another one necessary, which clap does not tell.
+fn needing(needed: &str, words: &[OsString]) -> Option<&'static str> {
+    [
+        ("--rate", "--duration"),
+        ("--payload", "--expect-bytes"),
+        ("--trigger", "--trigger-at"),
+    ]
+    .into_iter()
+    .find(|&(what, by)| {
+        let is_typed = |word: &OsString| word.to_string_lossy().starts_with(by);
+        what == needed && words.iter().any(is_typed)
+    })
+    .map(|(_, by)| by)
 }
 
 fn first_word(text: &str) -> &str {

@@ -1,5 +1,6 @@
 //! Values of options: durations, signals and when they go out, headers, vantages.
 
+use std::num::{IntErrorKind, ParseIntError};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -30,17 +31,24 @@ pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
 
 /// A count above zero.
 pub(super) fn positive(text: &str) -> Result<u64, String> {
-    match text.parse::<u64>() {
-        Ok(0) => Err("0 would measure nothing; give 1 or more".to_owned()),
-        Ok(n) => Ok(n),
-        Err(_) => Err(format!("`{text}` is no whole number; give 1 or more")),
+    match count(text, 1)? {
+        0 => Err("0 would measure nothing; give 1 or more".to_owned()),
+        n => Ok(n),
     }
 }
 
 /// A count that may be zero.
 pub(super) fn whole(text: &str) -> Result<u64, String> {
+    count(text, 0)
+}
+
+/// A count; `least` is what may be given.
+fn count(text: &str, least: u64) -> Result<u64, String> {
     text.parse()
-        .map_err(|_| format!("`{text}` is no whole number; give 0 or more"))
+        .map_err(|error: ParseIntError| match error.kind() {
+            IntErrorKind::PosOverflow => format!("`{text}` is more than there can be; give less"),
+            _ => format!("`{text}` is no whole number; give {least} or more"),
+        })
 }
 
 /// More workers or threads than any machine serves with.

@@ -150,7 +150,11 @@ impl Setting {
         text.push_str(&demo::sentences(one, asked));
         if self.is_plain {
             text.push('\n');
-            text.push_str(&demo::next_commands(&self.program));
+            let best = match prefork::may_serve(Policy::FilterDrain) {
+                Ok(()) => Policy::FilterDrain,
+                Err(_) => Policy::Drain,
+            };
+            text.push_str(&demo::next_commands(&self.program, best));
         }
         text
     }

@@ -315,7 +315,7 @@ impl Worker<'_> {
         let (peer, code) = (client.peer, status.code());
         let _ = client.answer(status, "not served\n", now);
         self.log
-            .detail("refused", format_args!("{peer} status={code}"));
+            .detail("rejected", format_args!("{peer} status={code}"));
         client.linger(now);
     }
 

@@ -58,16 +58,48 @@ pub(crate) fn sentences(shown: &Shown<'_>, asked: Asked) -> String {
     }
     let summary = shown.summary;
     text.push_str(&losses(summary));
-    let refused = summary.count(Outcome::Refused);
-    if refused > 0 {
-        let _ = write!(
-            text,
-            " {refused} {} refused, which is no loss: a load balancer sends such a client elsewhere.",
-            were(refused)
+    let stopped = asked.signal == Some(Signal::SIGTERM) || (asked.signal.is_none() && stops);
+    if stopped && shown.leaves_silent_clients() && summary.count(Outcome::ClosedEmpty) > 0 {
+        text.push_str(
+            " A worker that stops closes clients that it has accepted and that have sent nothing yet.",
         );
+    }
+    for (outcome, what) in BESIDES {
+        let n = summary.count(outcome);
+        if n > 0 {
+            let _ = write!(text, " {n} {what}.");
+        }
     }
     wrap(&text)
 }
+
+impl Shown<'_> {
+    fn leaves_silent_clients(&self) -> bool {
+        match self.policy {
+            Policy::LeaveOpen | Policy::Hang | Policy::Close => !self.was_killed,
+            Policy::Drain | Policy::FilterDrain | Policy::Quick => false,
+        }
+    }
+}
+
+/// What became of connections that the server's kernel did not take, or that nothing is known of.
+const BESIDES: [(Outcome, &str); 5] = [
+    (
+        Outcome::Refused,
+        "met a closed port and were refused, which is no loss: a load balancer sends such a client \
+         elsewhere",
+    ),
+    (
+        Outcome::Unanswered,
+        "got no reply to their SYN before their deadline",
+    ),
+    (Outcome::Unreachable, "could not reach the server"),
+    (Outcome::LocalError, "could not be made by the probe itself"),
+    (
+        Outcome::Unfinished,
+        "had not ended when watching did: whether they were lost is not known",
+    ),
+];
 
 /// What the first request did, and whether that asked the server to stop.
 fn first_request(what: FirstRequest) -> (&'static str, bool) {
@@ -85,15 +117,21 @@ fn first_request(what: FirstRequest) -> (&'static str, bool) {
     }
 }
 
-/// What to try after a plain `probe demo`; `program` is how it was called.
-pub(crate) fn next_commands(program: &str) -> String {
+/// What to try after a plain `probe demo`; `program` is how it was called, `best` the policy that
+/// loses least of those that this user may have.
+pub(crate) fn next_commands(program: &str, best: Policy) -> String {
+    let stop = format!("demo --policy {}", best.word());
+    let loses = match best {
+        Policy::FilterDrain => "the stop that loses nothing",
+        _ => "the stop that serves the queue first",
+    };
     let mut text = "Try next:\n".to_owned();
     for (options, what) in [
         (
             "demo --all",
             "every way in which a server stops, side by side",
         ),
-        ("demo --policy filter-drain", "the stop that loses nothing"),
+        (&stop, loses),
         ("demo --csv -", "a row for each connection"),
         ("-- puma -C config/puma.rb", "your own server"),
     ] {
@@ -243,7 +281,9 @@ fn losses(summary: &Summary) -> String {
         summary.connections,
         plural(summary.connections, "connection")
     );
-    if lost.is_empty() {
+    if lost.is_empty() && summary.count(Outcome::Unfinished) > 0 {
+        format!("{took}, and none of those is known to be lost.")
+    } else if lost.is_empty() {
         format!("{took}, and none of those was lost.")
     } else {
         format!("{took}; of those {}.", lost.join(", and "))
@@ -340,8 +380,10 @@ mod tests {
         goes on completing handshakes and acknowledging requests; whoever is still in
         its queue then is reset. The server's kernel took 28 of 29 connections; of those
         1 was closed without an answer (curl 52, Heroku H13), and 17 were reset before a
-        byte of the answer came (curl 56, Heroku H13). 1 was refused, which is no loss:
-        a load balancer sends such a client elsewhere.
+        byte of the answer came (curl 56, Heroku H13). A worker that stops closes
+        clients that it has accepted and that have sent nothing yet. 1 met a closed port
+        and were refused, which is no loss: a load balancer sends such a client
+        elsewhere.
         ");
     }
 

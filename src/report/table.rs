@@ -174,7 +174,7 @@ fn losses(summary: &Summary, signal: Option<Stamp>) -> String {
 /// Losses of several runs: of all, and how much one run differs from another.
 fn pooled_losses(pool: &Pool) -> String {
     let mut text = lost_of_taken(&pool.summary);
-    let differ = pool.runs() > 1 && pool.summary.taken > 0;
+    let differ = pool.lost.len() > 1 && pool.summary.taken > 0;
     if let Some(spread) = pool.spread().filter(|_| differ) {
         let Spread {
             least,
@@ -199,7 +199,11 @@ fn lost_of_taken(summary: &Summary) -> String {
         return "the server's kernel took none of them, so none was lost".to_owned();
     }
     let (lost, taken) = (summary.lost, summary.taken);
-    format!("lost {lost} of the {taken} that the server's kernel took")
+    let uncertain = match summary.count(Outcome::Unfinished) {
+        0 => String::new(),
+        n => format!(", and perhaps the {n} unfinished"),
+    };
+    format!("lost {lost} of the {taken} that the server's kernel took{uncertain}")
 }
 
 fn differences(summary: &Summary) -> Vec<String> {

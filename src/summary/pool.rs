@@ -10,8 +10,10 @@ pub struct Pool {
     /// All their records. Its loss window reaches over the runs; that of a run is in
     /// [`loss_window`](Pool::loss_window).
     pub summary: Summary,
-    /// How many each run lost, in the order of the runs.
+    /// How many each whole run lost, in the order of the runs.
     pub lost: Vec<u64>,
+    /// Runs that were cut short: what they lost says nothing of what they would have.
+    pub cut_short: usize,
     /// Runs in which nothing was served.
     pub unserved: usize,
     /// When the first and the last lost connection were opened, in nanoseconds from the signal of
@@ -31,10 +33,14 @@ pub struct Spread {
 }
 
 impl Pool {
-    /// Adds a run that was signalled at `signal`.
-    pub fn add(&mut self, run: &Summary, signal: Option<Stamp>) {
+    /// Adds a run that was signalled at `signal`, and was made to its end if it is `whole`.
+    pub fn add(&mut self, run: &Summary, signal: Option<Stamp>, whole: bool) {
         self.summary.merge(run);
-        self.lost.push(run.lost);
+        if whole {
+            self.lost.push(run.lost);
+        } else {
+            self.cut_short += 1;
+        }
         self.unserved += usize::from(run.count(Outcome::Served) == 0);
         if let (Some((first, last)), Some(signal)) = (run.loss_window, signal) {
             let (first, last) = (first.since(signal), last.since(signal));
@@ -45,10 +51,10 @@ impl Pool {
 
     /// How many runs there were.
     pub fn runs(&self) -> usize {
-        self.lost.len()
+        self.lost.len() + self.cut_short
     }
 
-    /// How much the runs' losses differ; nothing without a run.
+    /// How much the losses of whole runs differ; nothing without one.
     pub fn spread(&self) -> Option<Spread> {
         let mut lost = self.lost.clone();
         lost.sort_unstable();
@@ -100,7 +106,7 @@ mod tests {
     fn pool(runs: &[(Summary, Option<Stamp>)]) -> Pool {
         let mut pool = Pool::default();
         for (run, signal) in runs {
-            pool.add(run, *signal);
+            pool.add(run, *signal, true);
         }
         pool
     }
@@ -167,6 +173,14 @@ mod tests {
     fn a_run_in_which_nothing_was_served_is_counted() {
         let pooled = pool(&[(run(&[SERVED], &[]), None), (run(&[], &[1]), None)]);
         assert_eq!(pooled.unserved, 1);
+    }
+
+    #[test]
+    fn a_run_that_was_cut_short_counts_and_has_no_part_in_the_spread() {
+        let mut pooled = pool(&[(run(&[SERVED], &[1, 2]), None)]);
+        pooled.add(&run(&[SERVED], &[]), None, false);
+        assert_eq!((pooled.runs(), pooled.summary.connections), (2, 4));
+        assert_eq!(pooled.spread().map(|spread| spread.least), Some(2));
     }
 
     #[test]

@@ -4,17 +4,17 @@
 
 /// What to tell somebody who may not open packet sockets.
 pub(crate) fn how_to_get_net_raw() -> String {
-    how_to_get("net_raw")
+    how_to_get("CAP_NET_RAW", "cap_net_raw")
 }
 
 /// What to tell somebody who may not filter a listening socket.
 pub(crate) fn how_to_get_net_admin() -> String {
-    how_to_get("net_admin")
+    how_to_get("CAP_NET_ADMIN", "cap_net_raw,cap_net_admin")
 }
 
-fn how_to_get(name: &str) -> String {
+/// Setting capabilities takes away those that are not named.
+fn how_to_get(name: &str, all: &str) -> String {
     let binary = std::env::current_exe()
         .map_or_else(|_| "probe".to_owned(), |path| path.display().to_string());
-    let in_capitals = name.to_uppercase();
-    format!("CAP_{in_capitals} (sudo setcap cap_{name}+ep {binary})")
+    format!("{name} (sudo setcap {all}+ep {binary})")
 }

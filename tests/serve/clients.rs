@@ -31,8 +31,8 @@ fn what_is_no_request_is_told_so_and_the_service_goes_on() {
         let client = Client::asking(server.address(), bytes);
         let address = client.address();
         client.gets(status);
-        server.wait_for("refused", n + 1);
-        let event = server.log().about("refused", address).expect("its event");
+        server.wait_for("rejected", n + 1);
+        let event = server.log().about("rejected", address).expect("its event");
         assert_eq!(event.number("status"), u64::from(status));
         get(&server);
     }
@@ -129,7 +129,7 @@ fn silent_clients_are_sent_away_after_ten_seconds() {
     partial.gets(408);
     server.wait_for("closed", 2);
     let log = server.log();
-    for (client, event) in [(idle_address, "closed"), (partial_address, "refused")] {
+    for (client, event) in [(idle_address, "closed"), (partial_address, "rejected")] {
         let at = |name| log.about(name, client).expect("its event").at;
         let patience = at(event) - at("accepted");
         assert!(patience >= 10_000_000_000, "{event} after {patience} ns");

@@ -150,7 +150,7 @@ fn a_filter_that_this_user_may_not_set_is_refused_at_the_start() {
             stderr(&output),
             format!(
                 "probe: cannot filter what the listening socket takes: operation not permitted; \
-                 --policy filter-drain needs CAP_NET_ADMIN (sudo setcap cap_net_admin+ep {}), or \
+                 --policy filter-drain needs CAP_NET_ADMIN (sudo setcap cap_net_raw,cap_net_admin+ep {}), or \
                  give another policy\n",
                 binary.display()
             )

@@ -75,6 +75,9 @@ impl OneRun<'_> {
         };
         let mut run = self.prepare(&target, master, writers, notes)?;
         let broken = run.measure(self.interrupt, show_progress).err();
+        if self.interrupt.came() && server.is_some() {
+            notes.tell("stopping the server; another interrupt ends everything at once".to_owned());
+        }
         let ended = run.end(server.as_mut(), self.interrupt);
         Ok(Finished {
             interrupted: self.interrupt.came(),

@@ -181,7 +181,7 @@ pub(super) fn unknown_causes(summary: &Summary) -> Option<String> {
     let n: u64 = open.iter().map(|&outcome| summary.count(outcome)).sum();
     (n > 0).then(|| {
         format!(
-            "{n} {} whose cause packets alone cannot tell: see cause_candidates",
+            "{n} {} whose cause cannot be told from the client's side: see cause_candidates in --csv",
             plural(n, "connection")
         )
     })

@@ -100,7 +100,8 @@ impl Measured {
         self.tally.add(run);
         if let Some(case) = self.cases.get_mut(at) {
             let signal = run.ended.log.signal();
-            case.pool.add(&run.ended.recorded.summary, signal);
+            case.pool
+                .add(&run.ended.recorded.summary, signal, !run.interrupted);
             case.setting = run.setting();
         }
     }

@@ -80,7 +80,8 @@ impl Tally {
             }
         }
         self.ended_before += usize::from(ended_before(log).is_some());
-        if log.has_failed_trigger() {
+        // An interrupt leaves triggers unpulled, which is no failure of theirs.
+        if log.has_failed_trigger() && !run.interrupted {
             self.failed_triggers += 1;
             if self.first_failure.is_none() {
                 self.first_failure = trigger_failures(log).into_iter().next();
