@@ -128,7 +128,7 @@ impl Measured {
 
     /// Whether every run had all its triggers pulled, and none of them failed.
     pub(in crate::commands) fn was_triggered_as_planned(&self) -> bool {
-        self.tally.failed_triggers() == 0
+        self.tally.were_triggered_as_planned()
     }
 
     /// Prints what `table` makes of it and what went wrong, and says how to exit.

@@ -23,6 +23,8 @@ pub(super) struct Tally {
     failed_triggers: usize,
     /// How the first one did.
     first_failure: Option<String>,
+    /// Runs that ended before every trigger was pulled.
+    unfired: usize,
     /// Runs whose server had to be killed.
     killed: usize,
     /// Processes that could not be.
@@ -80,6 +82,7 @@ impl Tally {
             }
         }
         self.ended_before += usize::from(ended_before(log).is_some());
+        self.unfired += usize::from(log.unfired);
         // An interrupt leaves triggers unpulled, which is no failure of theirs.
         if log.has_failed_trigger() && !run.interrupted {
             self.failed_triggers += 1;
@@ -97,6 +100,11 @@ impl Tally {
     /// In how many the server had to be killed.
     pub(super) fn killed(&self) -> usize {
         self.killed
+    }
+
+    /// Whether every run had all its triggers pulled, and none of them failed.
+    pub(super) fn were_triggered_as_planned(&self) -> bool {
+        self.failed_triggers == 0 && self.unfired == 0
     }
 
     /// In how many a trigger failed.
