@@ -86,8 +86,7 @@ impl Shown<'_> {
 const BESIDES: [(Outcome, &str); 5] = [
     (
         Outcome::Refused,
-        "met a closed port and were refused, which is no loss: a load balancer sends such a client \
-         elsewhere",
+        "met a closed port, which is no loss: a load balancer sends such a client elsewhere",
     ),
     (
         Outcome::Unanswered,
@@ -286,7 +285,7 @@ fn losses(summary: &Summary) -> String {
     } else if lost.is_empty() {
         format!("{took}, and none of those was lost.")
     } else {
-        format!("{took}; of those {}.", lost.join(", and "))
+        format!("{took}; of those {}.", lost.join(", "))
     }
 }
 
@@ -379,11 +378,10 @@ mod tests {
         own once it had finished its request. Until the last copy is closed the kernel
         goes on completing handshakes and acknowledging requests; whoever is still in
         its queue then is reset. The server's kernel took 28 of 29 connections; of those
-        1 was closed without an answer (curl 52, Heroku H13), and 17 were reset before a
+        1 was closed without an answer (curl 52, Heroku H13), 17 were reset before a
         byte of the answer came (curl 56, Heroku H13). A worker that stops closes
-        clients that it has accepted and that have sent nothing yet. 1 met a closed port
-        and were refused, which is no loss: a load balancer sends such a client
-        elsewhere.
+        clients that it has accepted and that have sent nothing yet. 1 met a closed
+        port, which is no loss: a load balancer sends such a client elsewhere.
         ");
     }
 
