@@ -58,7 +58,13 @@ pub(crate) struct ServeArgs {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ServerArgs {
     /// What the server does on TERM [default: close]
-    #[arg(long, value_enum, value_name = "POLICY", help_heading = "Server")]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "POLICY",
+        ignore_case = true,
+        help_heading = "Server"
+    )]
     pub(crate) policy: Option<Policy>,
 
     /// Worker processes
@@ -102,6 +108,7 @@ pub(crate) struct ServerArgs {
     #[arg(
         long,
         value_enum,
+        ignore_case = true,
         default_value_t = FirstRequest::None,
         help_heading = "Server"
     )]
