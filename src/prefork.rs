@@ -7,6 +7,7 @@ mod client;
 mod listener;
 mod log;
 mod master;
+mod once;
 mod phase;
 mod pidfile;
 mod policy;

@@ -14,6 +14,7 @@ use crate::cli::{DemoArgs, JobArgs, RunArgs, ServerArgs, SignalArg};
 use crate::plan::{self, Plan};
 use crate::prefork::{self, FirstRequest, Policy};
 use crate::report::demo::{self, Asked, Shown};
+use crate::report::policies;
 use crate::target::trigger::{Action, Trigger};
 
 /// Runs the server and the main job against it, once or for every policy.
@@ -118,28 +119,22 @@ struct Setting {
 
 impl Setting {
     fn tell(&self, measured: &Measured) -> String {
-        let shown: Vec<Shown<'_>> = self
-            .policies
-            .iter()
-            .zip(measured.cases())
+        let cases = self.policies.iter().copied().zip(measured.cases());
+        let mut pools = cases.map(|(policy, case)| (policy, &case.pool));
+        if self.all {
             // A series that ended early has nothing to say of the others.
-            .filter(|(_, case)| case.pool.runs() > 0)
-            .map(|(&policy, case)| Shown {
-                policy,
-                runs: case.pool.runs(),
-                was_killed: measured.killed() > 0,
-                summary: &case.pool.summary,
-                loss_window: case.pool.loss_window,
-            })
-            .collect();
-        let one = match shown.as_slice() {
-            [one] if !self.all => one,
-            all => return demo::policies(all, &measured.remarks()),
-        };
-        let mut text = measured.table();
-        if !self.on_stdout {
-            return text;
+            let made: Vec<_> = pools.filter(|(_, pool)| pool.runs() > 0).collect();
+            return policies::render(&made, &measured.remarks());
         }
+        let mut text = measured.table();
+        let Some((policy, pool)) = pools.next().filter(|_| self.on_stdout) else {
+            return text;
+        };
+        let shown = Shown {
+            policy,
+            was_killed: measured.killed() > 0,
+            summary: &pool.summary,
+        };
         text.push('\n');
         let signal = self.asked.signal;
         let asked = Asked {
@@ -147,7 +142,7 @@ impl Setting {
             signal: signal.filter(|_| measured.was_triggered_as_planned()),
             ..self.asked
         };
-        text.push_str(&demo::sentences(one, asked));
+        text.push_str(&demo::sentences(&shown, asked));
         if self.is_plain {
             text.push('\n');
             let best = match prefork::may_serve(Policy::FilterDrain) {

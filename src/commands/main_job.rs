@@ -1,6 +1,7 @@
 //! The main job: start the server if asked to, watch, connect, trigger, stop, report; as often as
 //! asked for, and for any number of servers. What a plan asks for is left to the rooms below.
 
+mod case;
 mod measure;
 mod notes;
 mod one;
@@ -9,6 +10,7 @@ mod remarks;
 mod report;
 mod run_json;
 mod series;
+mod server;
 mod tally;
 
 use std::ffi::OsString;
@@ -20,8 +22,8 @@ use self::series::Series;
 use crate::cli::RunArgs;
 use crate::plan::Plan;
 
+pub(super) use self::case::Case;
 pub(super) use self::report::Measured;
-pub(super) use self::series::Case;
 
 /// Carries it out for one server.
 pub(super) fn run(args: RunArgs, words: &[OsString]) -> Result<ExitCode> {

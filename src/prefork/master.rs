@@ -6,7 +6,6 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -15,6 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::listener::Listener;
 use super::log::Log;
+use super::once::Once;
 use super::pidfile::PidFile;
 use super::worker::Worker;
 use super::{Config, Policy, ServeError};
@@ -33,20 +33,6 @@ pub(crate) enum Ended {
     Stopped,
     /// On INT.
     Interrupted,
-}
-
-/// Something that happens once in all the processes of a server.
-pub(super) struct Once(EventFd);
-
-impl Once {
-    fn new() -> nix::Result<Once> {
-        EventFd::from_value_and_flags(1, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC).map(Once)
-    }
-
-    /// Whether this is the time: true for the first that asks.
-    pub(super) fn take(&self) -> bool {
-        self.0.read().is_ok()
-    }
 }
 
 /// Serves until it is told to stop. `note` is told what the user should know.

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use super::client::{Client, Got, Stage, Status};
 use super::listener::Listener;
 use super::log::Log;
-use super::master::Once;
+use super::once::Once;
 use super::phase::{Phase, Settling};
 use super::{Config, FirstRequest, Policy};
 use crate::sys::process::exit_now;

@@ -1,13 +1,12 @@
-//! What `probe demo` says besides the usual table: in a few sentences what was done and what came of
-//! it, what to try next, and one table of several policies. Numbers are those that were measured;
-//! of causes it says no more than the records do.
+//! What `probe demo` says below the usual table: in a few sentences what was done and what came of it,
+//! and what to try next. Numbers are those that were measured; of causes it says no more than the
+//! records do. The table of several policies is [`policies`](super::policies)' part.
 
 use std::fmt::Write as _;
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use nix::sys::signal::Signal;
 
-use super::table::{plural, signed_millis};
+use super::table::plural;
 use crate::outcome::Outcome;
 use crate::prefork::{FirstRequest, Policy};
 use crate::summary::Summary;
@@ -19,14 +18,10 @@ const WIDTH: usize = 80;
 pub(crate) struct Shown<'a> {
     /// The policy.
     pub(crate) policy: Policy,
-    /// How many runs there were.
-    pub(crate) runs: usize,
     /// Whether the server had to be killed in any of them.
     pub(crate) was_killed: bool,
     /// All of them together.
     pub(crate) summary: &'a Summary,
-    /// From the signal to the first and to the last lost connection's SYN, in nanoseconds.
-    pub(crate) loss_window: Option<(i64, i64)>,
 }
 
 /// What the server was asked to do, as far as there are words for it.
@@ -138,88 +133,6 @@ pub(crate) fn next_commands(program: &str, best: Policy) -> String {
         let _ = writeln!(text, "  {program} {options:<28} {what}");
     }
     text
-}
-
-/// One table of several policies, and what else there is to say, a line each.
-pub(crate) fn policies(all: &[Shown<'_>], remarks: &[String]) -> String {
-    let most = all.iter().map(|shown| shown.summary.connections).max();
-    let n = most.unwrap_or(0);
-    let servers = match all.iter().map(|shown| shown.runs).max() {
-        Some(runs @ 2..) => format!("{runs} servers"),
-        _ => "a server".to_owned(),
-    };
-    let mut text = format!(
-        "{n} {} to {servers} of each policy\n\n",
-        plural(n, "connection")
-    );
-    text.push_str(&rows(all));
-    text.push_str("\n\n");
-    for remark in remarks {
-        text.push_str(remark);
-        text.push('\n');
-    }
-    text
-}
-
-fn rows(all: &[Shown<'_>]) -> String {
-    let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header([
-            "policy",
-            "taken",
-            "served",
-            "lost",
-            "lost by outcome",
-            "loss window from the signal",
-            "refused",
-            "other",
-        ]);
-    for shown in all {
-        let summary = shown.summary;
-        let served = summary.count(Outcome::Served);
-        let refused = summary.count(Outcome::Refused);
-        let other = summary
-            .connections
-            .saturating_sub(served + refused + summary.lost);
-        table.add_row([
-            shown.policy.word().to_owned(),
-            summary.taken.to_string(),
-            served.to_string(),
-            summary.lost.to_string(),
-            by_outcome(summary),
-            shown.loss_window.map_or_else(
-                || "-".to_owned(),
-                |(first, last)| format!("{} to {}", signed_millis(first), signed_millis(last)),
-            ),
-            refused.to_string(),
-            other.to_string(),
-        ]);
-    }
-    for column in [1, 2, 3, 6, 7] {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table.trim_fmt()
-}
-
-/// `17 reset_empty, 2 closed_empty`, the most first.
-fn by_outcome(summary: &Summary) -> String {
-    let mut lost: Vec<(u64, &str)> = Outcome::ALL
-        .into_iter()
-        .filter(|outcome| outcome.is_lost() == Some(true))
-        .map(|outcome| (summary.count(outcome), outcome.word()))
-        .filter(|&(count, _)| count > 0)
-        .collect();
-    lost.sort_by_key(|&(count, _)| std::cmp::Reverse(count));
-    let words: Vec<String> = lost.iter().map(|(n, word)| format!("{n} {word}")).collect();
-    if words.is_empty() {
-        "-".to_owned()
-    } else {
-        words.join(", ")
-    }
 }
 
 /// What the server did on TERM.
@@ -358,10 +271,8 @@ mod tests {
     fn shown(summary: &Summary) -> Shown<'_> {
         Shown {
             policy: Policy::Close,
-            runs: 1,
             was_killed: false,
             summary,
-            loss_window: Some((-56_200_000, 7_700_000)),
         }
     }
 
@@ -417,48 +328,6 @@ mod tests {
         };
         let told = sentences(&killed, TERM);
         assert!(told.starts_with("SIGTERM: the server began to stop, took too long, and was"));
-    }
-
-    #[test]
-    fn a_table_of_policies_has_a_row_each() {
-        let lost = summary(&[
-            (Outcome::Served, 8),
-            (Outcome::ClosedEmpty, 2),
-            (Outcome::ResetEmpty, 15),
-            (Outcome::Refused, 24),
-            (Outcome::Unanswered, 1),
-        ]);
-        let kept = summary(&[(Outcome::Served, 50)]);
-        let rows = [
-            shown(&lost),
-            Shown {
-                policy: Policy::Drain,
-                runs: 1,
-                was_killed: false,
-                summary: &kept,
-                loss_window: None,
-            },
-        ];
-        insta::assert_snapshot!(policies(&rows, &["a remark".to_owned()]), @r"
-        50 connections to a server of each policy
-
-         policy  taken  served  lost  lost by outcome                 loss window from the signal  refused  other
-         close      25       8    17  15 reset_empty, 2 closed_empty  -56.2 ms to +7.7 ms               24      1
-         drain      50      50     0  -                               -                                  0      0
-
-        a remark
-        ");
-    }
-
-    #[test]
-    fn a_table_of_several_runs_says_how_many() {
-        let summary = summary(&[(Outcome::Served, 100)]);
-        let shown = Shown {
-            runs: 2,
-            ..shown(&summary)
-        };
-        let text = policies(&[shown], &[]);
-        assert!(text.starts_with("100 connections to 2 servers of each policy\n"));
     }
 
     #[test]

@@ -7,8 +7,8 @@ use indicatif::ProgressBar;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use super::one::StartedServer;
 use super::progress;
+use super::server::StartedServer;
 use crate::commands::interrupt::Interrupt;
 use crate::commands::recorder::{Recorded, Recorder};
 use crate::connect::socket::Engine;

@@ -2,12 +2,12 @@
 //! What the runs of a series have in common is handed in; what a run says is left to its report.
 
 use std::io;
-use std::time::Duration;
 
 use anyhow::{Context as _, Error, Result, bail};
 
 use super::measure::{Ended, Parts, Run};
 use super::notes::Notes;
+use super::server::{StartedServer, Starting};
 use crate::commands::interrupt::Interrupt;
 use crate::commands::outputs::{LogFile, Writers};
 use crate::commands::recorder::{Message, Recorder};
@@ -19,19 +19,10 @@ use crate::plan::{Plan, ServerCommand, Target, WireWish};
 use crate::record::Join;
 use crate::report::Context;
 use crate::sys::{capability, reason};
-use crate::target::child::{Server, Stop};
 use crate::target::process::Process;
 use crate::target::trigger::{Shells, Triggers};
 use crate::target::watch::ExitWatch;
 use crate::time::Clock;
-
-/// The server that the probe started.
-pub(super) struct StartedServer {
-    pub(super) server: Server,
-    pub(super) stop_timeout: Duration,
-    pub(super) at_rest: bool,
-    pub(super) stop: Option<Stop>,
-}
 
 /// A run of which nothing has been done.
 pub(super) struct OneRun<'a> {
@@ -67,7 +58,7 @@ impl OneRun<'_> {
         notes: &mut Notes,
         show_progress: bool,
     ) -> Result<Finished> {
-        let (mut server, target) = self.start_server(log, notes)?;
+        let (mut server, target) = self.start(log, notes)?;
         let master = match &server {
             // A server that has died since is found out by its refusals.
             Some(started) => Process::open(started.server.pid()).ok(),
@@ -91,42 +82,25 @@ impl OneRun<'_> {
     }
 
     /// Starts the server where a command is given, and finds out where to connect to.
-    fn start_server(
+    fn start(
         &self,
         log: Option<LogFile>,
         notes: &mut Notes,
     ) -> Result<(Option<StartedServer>, Target)> {
-        let target = &self.plan.target;
+        let target = self.plan.target.as_ref();
         let Some(command) = self.command else {
-            let target = target.clone();
-            return Ok((
-                None,
-                target.context("nothing to connect to; give --target")?,
-            ));
+            let target = target.context("nothing to connect to; give --target")?;
+            return Ok((None, target.clone()));
         };
-        if let Some(target) = target {
-            Server::check_free(target.address)?;
-        }
-        let mut server = Server::start(&command.words, log, self.shells.clone(), self.clock)?;
-        self.interrupt.take_along(server.pid());
-        let wanted = target.as_ref().map(|target| target.address);
-        let came = || self.interrupt.came();
-        let (address, at_rest) = server.wait_until_ready(wanted, command.start_timeout, &came)?;
-        if !at_rest {
-            notes
-                .tell("the server listens and is still busy; it is probed all the same".to_owned());
-        }
-        let target = target.clone().unwrap_or_else(|| Target {
-            name: address.to_string(),
-            address,
-        });
-        let started = StartedServer {
-            server,
-            stop_timeout: command.stop_timeout,
-            at_rest,
-            stop: None,
+        let starting = Starting {
+            command,
+            target,
+            interrupt: self.interrupt,
+            shells: self.shells.clone(),
+            clock: self.clock,
         };
-        Ok((Some(started), target))
+        let (server, target) = starting.start(log, notes)?;
+        Ok((Some(server), target))
     }
 
     /// Opens everything that must be open before the first SYN.

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::{Error, Result};
 
+use super::case::{Case, RunName};
 use super::one::Finished;
 use super::remarks::{late, unknown_causes};
-use super::series::{Case, RunName};
 use super::tally::{Tally, counted, share};
 use crate::commands::say;
 use crate::outcome::Outcome;

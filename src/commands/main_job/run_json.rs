@@ -3,7 +3,8 @@
 use std::ffi::OsString;
 
 use super::measure::Log;
-use super::one::{Finished, StartedServer};
+use super::one::Finished;
+use super::server::StartedServer;
 use crate::report::run::{
     ClockReport, ExitReport, RunReport, SCHEMA, ServerReport, SummaryReport, TriggerReport,
     VantageReport,

@@ -3,11 +3,11 @@
 //! series amounts to is told by [`report`](super::report).
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
-use anyhow::{Context as _, Error, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 use indicatif::ProgressBar;
 
+use super::case::{Case, RunName};
 use super::notes::Notes;
 use super::one::{Finished, OneRun, wire_refused};
 use super::progress;
@@ -15,19 +15,10 @@ use super::report::{Failures, Measured};
 use crate::commands::interrupt::Interrupt;
 use crate::commands::outputs::{self, OpenOutputs, RunFiles};
 use crate::observe::packet::PacketTap;
-use crate::plan::{Plan, ServerCommand, WireWish};
+use crate::plan::{Plan, WireWish};
 use crate::target::process::Process;
 use crate::target::trigger::Shells;
 use crate::time::Clock;
-
-/// A server to measure.
-pub(in crate::commands) struct Case {
-    /// What it is called among several, each of which has a name of its own: a part of run ids, and a
-    /// folder in --out's.
-    pub(in crate::commands) label: Option<String>,
-    /// How it is started; nothing where it runs already.
-    pub(in crate::commands) command: Option<ServerCommand>,
-}
 
 /// What the runs of a series have in common.
 pub(super) struct Series<'a> {
@@ -188,84 +179,8 @@ impl<'a> Series<'a> {
     }
 }
 
-/// Which run of a series; a run that is alone has neither label nor number.
-pub(super) struct RunName {
-    label: Option<String>,
-    number: Option<String>,
-}
-
-impl RunName {
-    fn new(case: &Case, number: u64, repeat: u64) -> RunName {
-        let width = repeat.to_string().len().max(3);
-        RunName {
-            label: case.label.clone(),
-            number: (repeat > 1).then(|| format!("{number:0width$}")),
-        }
-    }
-
-    fn parts(&self) -> impl Iterator<Item = &String> {
-        self.label.iter().chain(&self.number)
-    }
-
-    /// Its folder in --out's.
-    fn folder(&self) -> Option<PathBuf> {
-        let path: PathBuf = self.parts().collect();
-        (path != PathBuf::new()).then_some(path)
-    }
-
-    fn run_id(&self, stem: &str) -> String {
-        self.parts()
-            .fold(stem.to_owned(), |id, part| format!("{id}-{part}"))
-    }
-
-    /// An error, and which run it is of.
-    fn blame(&self, error: Error) -> Error {
-        match self.spoken() {
-            Some(name) => error.context(name),
-            None => error,
-        }
-    }
-
-    /// As in `run close-003`.
-    pub(super) fn spoken(&self) -> Option<String> {
-        let parts: Vec<&str> = self.parts().map(String::as_str).collect();
-        (!parts.is_empty()).then(|| format!("run {}", parts.join("-")))
-    }
-}
-
 /// What the names of the runs begin with: it sorts by time and differs between probes at one moment.
 fn stem(clock: Clock) -> String {
     let time = jiff::Timestamp::from_nanosecond(clock.started().0.into()).unwrap_or_default();
     format!("{}-{}", time.strftime("%Y%m%dT%H%M%S"), std::process::id())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn named(label: Option<&str>, number: u64, repeat: u64) -> RunName {
-        let case = Case {
-            label: label.map(str::to_owned),
-            command: None,
-        };
-        RunName::new(&case, number, repeat)
-    }
-
-    #[test]
-    fn names_say_what_tells_a_run_from_the_others() {
-        for (name, run_id, folder) in [
-            (named(None, 1, 1), "t-1", None),
-            (named(None, 3, 5), "t-1-003", Some("003")),
-            (named(None, 3, 2_000), "t-1-0003", Some("0003")),
-            (named(Some("close"), 1, 1), "t-1-close", Some("close")),
-            (
-                named(Some("close"), 3, 5),
-                "t-1-close-003",
-                Some("close/003"),
-            ),
-        ] {
-            assert_eq!(name.run_id("t-1"), run_id);
-            assert_eq!(name.folder(), folder.map(PathBuf::from));
-        }
-    }
 }
