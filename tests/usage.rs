@@ -33,11 +33,11 @@ const SLIPS: &[(&str, &str)] = &[
     ),
     (
         "--target 127.0.0.1:99999",
-        "`127.0.0.1:99999` is no target; give HOST:PORT with a port up to 65535",
+        "`127.0.0.1:99999` is no address; give --target HOST:PORT with a port up to 65535",
     ),
     (
         "--target ::1:80",
-        "`::1:80` is no target; write an IPv6 address in brackets, as in [::1]:9292",
+        "`::1:80` is no address; write an IPv6 address in brackets, as in [::1]:9292",
     ),
     (
         "--target nosuch.invalid:80",
@@ -258,7 +258,7 @@ const SLIPS: &[(&str, &str)] = &[
     ),
     (
         "serve --listen 127.0.0.1",
-        "--listen `127.0.0.1` has no port; give HOST:PORT, as in 127.0.0.1:9292",
+        "`127.0.0.1` has no port; give --listen 127.0.0.1:PORT",
     ),
     (
         "serve --listen http://127.0.0.1/",
@@ -266,11 +266,11 @@ const SLIPS: &[(&str, &str)] = &[
     ),
     (
         "serve --listen ::1:80",
-        "--listen `::1:80` is no address; write an IPv6 address in brackets, as in [::1]:9292",
+        "`::1:80` is no address; write an IPv6 address in brackets, as in [::1]:9292",
     ),
     (
         "serve --listen 127.0.0.1:99999",
-        "--listen `127.0.0.1:99999` is no address; give HOST:PORT with a port up to 65535",
+        "`127.0.0.1:99999` is no address; give --listen HOST:PORT with a port up to 65535",
     ),
     (
         "serve --listen nosuch.invalid:80",

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 
 use nix::unistd::Pid;
 
+use super::target::host_and_port;
 use super::{PlanError, refuse};
 use crate::cli::{ServeArgs, ServerArgs, url_authority};
 use crate::prefork::Config;
@@ -49,24 +50,7 @@ fn address(text: &str) -> Result<SocketAddr, PlanError> {
             "--listen takes no scheme or path; give --listen {authority}"
         ));
     }
-    if let Ok(address) = text.parse() {
-        return Ok(address);
-    }
-    let Some((host, port)) = text.rsplit_once(':') else {
-        return refuse(format!(
-            "--listen `{text}` has no port; give HOST:PORT, as in 127.0.0.1:9292"
-        ));
-    };
-    if port.parse::<u16>().is_err() || host.is_empty() {
-        return refuse(format!(
-            "--listen `{text}` is no address; give HOST:PORT with a port up to 65535"
-        ));
-    }
-    if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) {
-        return refuse(format!(
-            "--listen `{text}` is no address; write an IPv6 address in brackets, as in [::1]:9292"
-        ));
-    }
+    let (host, _) = host_and_port(text, "--listen")?;
     let found = text.to_socket_addrs().ok().and_then(|mut all| all.next());
     found.ok_or_else(|| {
         PlanError(format!(

@@ -15,6 +15,24 @@ pub(crate) struct Target {
     pub(crate) address: SocketAddr,
 }
 
+/// Cuts `HOST:PORT` as `option` takes it: an IPv6 address stands in brackets.
+pub(super) fn host_and_port<'a>(text: &'a str, option: &str) -> Result<(&'a str, u16), PlanError> {
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return refuse(format!("`{text}` has no port; give {option} {text}:PORT"));
+    };
+    if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) {
+        return refuse(format!(
+            "`{text}` is no address; write an IPv6 address in brackets, as in [::1]:9292"
+        ));
+    }
+    match port.parse() {
+        Ok(port) if !host.is_empty() => Ok((host, port)),
+        Ok(_) | Err(_) => refuse(format!(
+            "`{text}` is no address; give {option} HOST:PORT with a port up to 65535"
+        )),
+    }
+}
+
 /// Resolves a target; the first address is used, the others are named.
 pub(super) fn resolve(
     text: &str,
@@ -27,24 +45,9 @@ pub(super) fn resolve(
             "a target has no scheme or path; give --target {authority}, and the path with --path"
         ));
     }
-    let Some((host, port)) = text.rsplit_once(':') else {
-        return refuse(format!("`{text}` has no port; give --target {text}:PORT"));
-    };
-    if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) {
-        return refuse(format!(
-            "`{text}` is no target; write an IPv6 address in brackets, as in [::1]:9292"
-        ));
-    }
-    match port.parse::<u16>() {
-        Ok(0) => {
-            return refuse("port 0 cannot be connected to; give the port the server listens on");
-        }
-        Ok(_) if !host.is_empty() => {}
-        Ok(_) | Err(_) => {
-            return refuse(format!(
-                "`{text}` is no target; give HOST:PORT with a port up to 65535"
-            ));
-        }
+    let (host, port) = host_and_port(text, "--target")?;
+    if port == 0 {
+        return refuse("port 0 cannot be connected to; give the port the server listens on");
     }
     let addresses = text.to_socket_addrs().map_err(|_| {
         PlanError(format!(
