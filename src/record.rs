@@ -1,15 +1,17 @@
 //! One connection: what happened, why, on what evidence, and when. One row of connections.csv.
 
+mod capture;
 mod join;
 
 use std::net::SocketAddr;
 
-use crate::cause::{Cause, RetrySafe};
-use crate::flow::{ConnState, RstKind, Seen};
+use crate::cause::{self, Cause, RetrySafe};
+use crate::flow::{ConnState, Flow, RstKind, Seen};
 use crate::outcome::{Attempt, Cohort, Errno, Failure, Outcome};
 use crate::sequence::Sequence;
 use crate::time::Stamp;
 
+pub use capture::{Reading, ServerSide};
 pub use join::Join;
 
 /// One connection, as all vantages together tell it. What was not seen is `None`.
@@ -18,7 +20,7 @@ pub struct Record {
     /// The connection's number, from 1.
     pub conn: u64,
     /// When its request was sent, relative to the trigger.
-    pub cohort: Cohort,
+    pub cohort: Option<Cohort>,
     /// The client's end.
     pub src: Option<SocketAddr>,
     /// The server's end.
@@ -74,8 +76,8 @@ pub struct Record {
 /// A connection step by step.
 #[derive(Clone, Debug)]
 pub struct Steps {
-    /// The socket's side of it.
-    pub attempt: Attempt,
+    /// The socket's side of it, where it was ours.
+    pub attempt: Option<Attempt>,
     /// The wire's.
     pub seen: Vec<Seen>,
 }
@@ -100,6 +102,67 @@ pub struct RecordTimes {
 }
 
 impl Record {
+    /// A record of which nothing is known but its outcome.
+    pub fn new(conn: u64, dst: SocketAddr, outcome: Outcome) -> Record {
+        Record {
+            conn,
+            cohort: None,
+            src: None,
+            dst,
+            outcome,
+            socket_outcome: None,
+            cause: None,
+            candidates: &[],
+            evidence: Vantages::default(),
+            caveats: Caveats::default(),
+            retry_safe: cause::retry_safe(outcome),
+            sequence: None,
+            conn_state: None,
+            history: None,
+            rst_kind: None,
+            curl_exit: None,
+            failure: None,
+            http_status: None,
+            requests: None,
+            responses: None,
+            request_bytes: None,
+            request_acked: None,
+            response_bytes: None,
+            syn_retransmits: None,
+            retransmits: None,
+            times: RecordTimes::default(),
+            steps: None,
+        }
+    }
+
+    /// Adds what the wire saw, which is nearer to the truth than a socket's account of it and
+    /// replaces that. Of a request of `request_len` bytes the end may not have left yet.
+    fn add_wire(&mut self, flow: &Flow, request_len: Option<u64>) {
+        let exchange = *flow.exchanges().times();
+        self.sequence = Some(flow.sequence().clone());
+        self.conn_state = Some(flow.zeek().conn_state());
+        self.history = Some(flow.zeek().history().into());
+        self.rst_kind = flow.rst_kind();
+        self.requests = Some(flow.exchanges().requests());
+        self.request_bytes = Some(flow.request_bytes());
+        let all_sent = request_len.is_none_or(|len| flow.request_bytes() >= len);
+        self.request_acked = flow.request_acked().map(|acked| acked && all_sent);
+        self.syn_retransmits = Some(flow.syn_retransmits());
+        self.retransmits = Some(flow.retransmits());
+        self.response_bytes = Some(flow.response_bytes());
+        // Where its capture was cut a socket may still have read the whole response.
+        if !flow.exchanges().is_blind() {
+            self.responses = Some(flow.exchanges().responses());
+            self.http_status = flow.exchanges().status();
+        }
+        let times = &mut self.times;
+        times.opened = flow.times().syn.unwrap_or(times.opened);
+        times.syn_ack = flow.times().syn_ack.or(times.syn_ack);
+        times.request = exchange.request.or(times.request);
+        times.request_acked = flow.times().request_acked.filter(|_| all_sent);
+        times.first_byte = exchange.first_byte.or(times.first_byte);
+    }
+
     /// Whether the server's kernel took it: a SYN-ACK was seen, or the outcome needs one. A reset that
     /// connect() itself reports does, and the socket cannot say when the SYN-ACK came.
     pub fn was_taken(&self) -> bool {

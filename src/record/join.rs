@@ -123,7 +123,10 @@ impl Join {
         let seen = flow.as_mut().map(Flow::take_kept).unwrap_or_default();
         let mut record = record(&attempt, flow.as_ref(), self.flows.is_some());
         if self.keep_steps {
-            record.steps = Some(Box::new(Steps { attempt, seen }));
+            record.steps = Some(Box::new(Steps {
+                attempt: Some(attempt),
+                seen,
+            }));
         }
         Some(record)
     }
@@ -190,25 +193,14 @@ fn record(attempt: &Attempt, flow: Option<&Flow>, watched: bool) -> Record {
         vantages_differ: differs,
     };
     let mut record = Record {
-        conn: attempt.conn,
-        cohort: attempt.cohort,
+        cohort: Some(attempt.cohort),
         src: attempt.local,
-        dst: attempt.peer,
-        outcome: decision.outcome,
         socket_outcome: differs.then_some(socket.outcome),
-        cause: None,
-        candidates: &[],
         evidence: Vantages {
             socket: true,
             wire: flow.is_some(),
         },
         caveats,
-        retry_safe: cause::retry_safe(decision.outcome),
-        sequence: None,
-        conn_state: None,
-        history: None,
-        rst_kind: None,
-        curl_exit: None,
         failure: match attempt.end {
             SocketEnd::Failed(failure) => Some(failure),
             SocketEnd::Eof | SocketEnd::Deadline | SocketEnd::Enough | SocketEnd::Interrupted => {
@@ -221,14 +213,12 @@ fn record(attempt: &Attempt, flow: Option<&Flow>, watched: bool) -> Record {
         request_bytes: Some(attempt.written),
         request_acked: attempt.request_acked(),
         response_bytes: Some(attempt.response.bytes),
-        syn_retransmits: None,
-        retransmits: None,
         times: socket_times(attempt),
-        steps: None,
+        ..Record::new(attempt.conn, attempt.peer, decision.outcome)
     };
     record.times.end = decision.at;
     if let Some(flow) = flow {
-        add_wire(&mut record, flow, attempt);
+        record.add_wire(flow, Some(attempt.request_len));
     }
     record.curl_exit = curl_exit(&record, attempt);
     if let Some(finding) = cause::find(record.outcome, &cause_evidence(&record, attempt, flow)) {
@@ -248,34 +238,6 @@ fn socket_times(attempt: &Attempt) -> RecordTimes {
         first_byte: attempt.response.first_byte,
         end: None,
     }
-}
-
-/// What the wire saw is nearer to the truth than the socket's account of it, and replaces it.
-fn add_wire(record: &mut Record, flow: &Flow, attempt: &Attempt) {
-    let exchange = *flow.exchanges().times();
-    record.sequence = Some(flow.sequence().clone());
-    record.conn_state = Some(flow.zeek().conn_state());
-    record.history = Some(flow.zeek().history().into());
-    record.rst_kind = flow.rst_kind();
-    record.requests = Some(flow.exchanges().requests());
-    record.request_bytes = Some(flow.request_bytes());
-    // Of a large request the end may not have left yet.
-    let all_sent = flow.request_bytes() >= attempt.request_len;
-    record.request_acked = flow.request_acked().map(|acked| acked && all_sent);
-    record.syn_retransmits = Some(flow.syn_retransmits());
-    record.retransmits = Some(flow.retransmits());
-    record.response_bytes = Some(flow.response_bytes());
-    // Where its capture was cut the socket still read the whole response.
-    if !flow.exchanges().is_blind() {
-        record.responses = Some(flow.exchanges().responses());
-        record.http_status = flow.exchanges().status();
-    }
-    let times = &mut record.times;
-    times.opened = flow.times().syn.unwrap_or(times.opened);
-    times.syn_ack = flow.times().syn_ack.or(times.syn_ack);
-    times.request = exchange.request.or(times.request);
-    times.request_acked = flow.times().request_acked.filter(|_| all_sent);
-    times.first_byte = exchange.first_byte.or(times.first_byte);
 }
 
 /// What curl would have exited with: by the outcome, but 7 where connect() itself failed, and 0 for

@@ -107,8 +107,8 @@ const fn column(
 pub(crate) const COLUMNS: &[Column] = &[
     column("run_id", |_, run| Cell::Text(Cow::Borrowed(&run.run_id))),
     column("conn", |r, _| number(Some(r.conn))),
-    column("cohort", |r, _| word(Some(r.cohort.word()))),
-    column("engine", |_, _| word(Some("socket"))),
+    column("cohort", |r, _| word(r.cohort.map(|c| c.word()))),
+    column("engine", |r, _| word(r.evidence.socket.then_some("socket"))),
     column("src_addr", |r, _| text(r.src.map(|a| a.ip().to_string()))),
     column("src_port", |r, _| number(r.src.map(|a| a.port()))),
     column("dst_addr", |r, _| text(Some(r.dst.ip().to_string()))),

@@ -76,7 +76,7 @@ impl<W: Write> EventsReport<W> {
         let Some(steps) = &record.steps else {
             return Ok(());
         };
-        let mut rows = socket_rows(&steps.attempt);
+        let mut rows = steps.attempt.as_ref().map_or_else(Vec::new, socket_rows);
         rows.extend(wire_rows(steps));
         rows.sort_by_key(|row| row.at);
         for row in rows {

@@ -18,7 +18,7 @@ fn record(outcome: Outcome) -> Record {
     let opened = END - 6 * MS - MS / 2;
     Record {
         conn: 6,
-        cohort: Cohort::Steady,
+        cohort: Some(Cohort::Steady),
         src: Some(SocketAddr::from(([10, 1, 2, 3], 40_000))),
         dst: SocketAddr::from(([10, 1, 2, 4], 9292)),
         outcome,

@@ -1,0 +1,250 @@
+//! Records of other people's connections: each flow of a capture is one as soon as nothing more is to
+//! be expected of it. Which end of a flow is the server is found out here; what happened is left to
+//! [`outcome`](crate::outcome).
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::{Caveats, Record, Steps, Vantages};
+use crate::cause;
+use crate::flow::{Flow, Protocol};
+use crate::outcome::{Outcome, Watch, decide, wire_facts};
+use crate::time::Stamp;
+use crate::wire::{Ends, IcmpError, Segment};
+
+/// How long after the last segment of a flow that is over another may still come.
+const SETTLE: Duration = Duration::from_secs(1);
+/// How often flows are looked through for those that are over.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Which end of a flow is the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerSide {
+    /// The one with this port.
+    Port(u16),
+    /// This one.
+    Address(SocketAddr),
+    /// The one that a SYN went to, or that others sent SYNs to.
+    FromSyns,
+}
+
+/// A capture being read: segments in, records out.
+#[derive(Debug)]
+pub struct Reading {
+    side: ServerSide,
+    keep_steps: bool,
+    open: HashMap<Ends, Open>,
+    /// Where SYNs went to, and how many connections.
+    servers: BTreeMap<SocketAddr, u64>,
+    ready: VecDeque<Record>,
+    conns: u64,
+    /// Segments of flows whose server is not known.
+    unplaced: u64,
+    /// Times of the first and the last segment.
+    span: Option<(Stamp, Stamp)>,
+    looked: Stamp,
+}
+
+#[derive(Debug)]
+struct Open {
+    conn: u64,
+    flow: Flow,
+}
+
+impl Reading {
+    /// Nothing read yet. With `keep_steps` each record lists its segments.
+    pub fn new(side: ServerSide, keep_steps: bool) -> Reading {
+        Reading {
+            side,
+            keep_steps,
+            open: HashMap::new(),
+            servers: BTreeMap::new(),
+            ready: VecDeque::new(),
+            conns: 0,
+            unplaced: 0,
+            span: None,
+            looked: Stamp(i64::MIN),
+        }
+    }
+
+    /// Takes the next segment.
+    pub fn segment(&mut self, segment: &Segment) {
+        let (first, last) = self.span.unwrap_or((segment.at, segment.at));
+        self.span = Some((first.min(segment.at), last.max(segment.at)));
+        let Some(ends) = self.ends(segment) else {
+            return;
+        };
+        let taken = self
+            .open
+            .get_mut(&ends)
+            .is_some_and(|open| open.flow.push(segment));
+        if !taken {
+            self.begin(ends, segment);
+        }
+        self.look(segment.at);
+    }
+
+    /// Takes an ICMP error about a segment of a client's.
+    pub fn icmp(&mut self, error: &IcmpError) {
+        let ends = Ends {
+            client: error.src,
+            server: error.dst,
+        };
+        if let Some(open) = self.open.get_mut(&ends) {
+            open.flow.push_icmp(error);
+        }
+    }
+
+    /// The capture has come to its end: what is open stays so.
+    pub fn finish(&mut self) {
+        let all = self.open.drain().map(|(_, open)| open).collect();
+        self.complete(all);
+    }
+
+    /// The next record; of those that were found over together, in the order in which they ended.
+    pub fn next_record(&mut self) -> Option<Record> {
+        self.ready.pop_front()
+    }
+
+    /// The servers, and how many connections each had.
+    pub fn servers(&self) -> &BTreeMap<SocketAddr, u64> {
+        &self.servers
+    }
+
+    /// Segments of which nobody knows which end was the server: no SYN was seen.
+    pub fn unplaced(&self) -> u64 {
+        self.unplaced
+    }
+
+    /// Times of the first and the last segment.
+    pub fn span(&self) -> Option<(Stamp, Stamp)> {
+        self.span
+    }
+
+    fn ends(&mut self, segment: &Segment) -> Option<Ends> {
+        let to_dst = Ends {
+            client: segment.src,
+            server: segment.dst,
+        };
+        let to_src = Ends {
+            client: segment.dst,
+            server: segment.src,
+        };
+        let wanted = |server: SocketAddr| match self.side {
+            ServerSide::Port(port) => server.port() == port,
+            ServerSide::Address(address) => server == address,
+            ServerSide::FromSyns => true,
+        };
+        match (wanted(to_dst.server), wanted(to_src.server)) {
+            (true, false) => Some(to_dst),
+            (false, true) => Some(to_src),
+            (false, false) => None,
+            (true, true) => {
+                let found = self.by_syn(segment, to_dst, to_src);
+                self.unplaced += u64::from(found.is_none());
+                found
+            }
+        }
+    }
+
+    /// Which end the server is, by this SYN or an earlier one.
+    fn by_syn(&self, segment: &Segment, to_dst: Ends, to_src: Ends) -> Option<Ends> {
+        match (segment.flags.syn(), segment.flags.ack()) {
+            (true, false) => return Some(to_dst),
+            (true, true) => return Some(to_src),
+            (false, _) => {}
+        }
+        let known = |ends: &Ends| self.open.contains_key(ends);
+        let serves = |ends: &Ends| self.servers.contains_key(&ends.server);
+        let both = [to_dst, to_src];
+        let only = |test: &dyn Fn(&Ends) -> bool| match both.map(|ends| test(&ends)) {
+            [true, false] => Some(to_dst),
+            [false, true] => Some(to_src),
+            [true, true] | [false, false] => None,
+        };
+        only(&known).or_else(|| only(&serves))
+    }
+
+    fn begin(&mut self, ends: Ends, first: &Segment) {
+        self.conns += 1;
+        *self.servers.entry(ends.server).or_default() += 1;
+        let open = Open {
+            conn: self.conns,
+            flow: Flow::new(ends, Protocol::Http, self.keep_steps, first),
+        };
+        // The 4-tuple is used again: whatever it was used for before has ended, seen or not.
+        if let Some(before) = self.open.insert(ends, open) {
+            self.complete(vec![before]);
+        }
+    }
+
+    /// Every now and then makes records of the flows that are over.
+    fn look(&mut self, now: Stamp) {
+        if now < self.looked + LOOK_EVERY {
+            return;
+        }
+        self.looked = now;
+        let is_over =
+            |_: &Ends, open: &mut Open| open.flow.is_over() && now >= open.flow.last() + SETTLE;
+        let over = self.open.extract_if(is_over).map(|(_, open)| open);
+        let over = over.collect();
+        self.complete(over);
+    }
+
+    fn complete(&mut self, mut flows: Vec<Open>) {
+        flows.sort_by_key(|open| (open.flow.last(), open.conn));
+        for open in flows {
+            self.ready.push_back(record(open));
+        }
+    }
+}
+
+/// Makes the record of one flow.
+fn record(open: Open) -> Record {
+    let Open { conn, mut flow } = open;
+    let decision = decide(&wire_facts(&flow, Watch::Capture));
+    let (ends, flaws) = (flow.ends(), flow.flaws());
+    let mut record = Record {
+        src: Some(ends.client),
+        evidence: Vantages {
+            socket: false,
+            wire: true,
+        },
+        caveats: Caveats {
+            capture_start: flaws.began_inside,
+            capture_end: !flow.is_over(),
+            hole: flaws.hole,
+            snapped: flaws.snapped,
+            vantages_differ: false,
+        },
+        ..Record::new(conn, ends.server, decision.outcome)
+    };
+    record.times.opened = flow.began();
+    record.times.end = decision.at;
+    record.add_wire(&flow, None);
+    record.curl_exit = match record.outcome {
+        // curl takes a header block that a FIN cuts for a whole response.
+        Outcome::Truncated if flow.exchanges().status().is_none() => Some(0),
+        outcome => outcome.curl(),
+    };
+    let evidence = cause::Evidence {
+        rst_kind: record.rst_kind,
+        request_taken: flow.request_taken(),
+        retransmitted: flow.retransmits() + flow.syn_retransmits() > 0,
+        answered_late: record.outcome == Outcome::ClientClosed && flow.response_bytes() > 0,
+    };
+    if let Some(finding) = cause::find(record.outcome, &evidence) {
+        record.cause = Some(finding.cause);
+        record.candidates = finding.candidates;
+    }
+    let seen = flow.take_kept();
+    if !seen.is_empty() {
+        let attempt = None;
+        record.steps = Some(Box::new(Steps { attempt, seen }));
+    }
+    record
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+use super::*;
+use crate::flow::script::{ends, segments, segments_from};
+use crate::wire::Segment;
+
+const SERVED: &str = ">S <S. >. >P.[get] <. <P.[ok] >. <F. >F. <.";
+
+/// What a capture of these scripts amounts to, each an hour after the one before.
+fn read(side: ServerSide, scripts: &[&str]) -> Vec<Record> {
+    let mut reading = Reading::new(side, false);
+    for (n, script) in scripts.iter().enumerate() {
+        let hour = Duration::from_secs(3_600 * u64::try_from(n).unwrap());
+        let isn = 1_000 + 50_000 * u32::try_from(n).unwrap();
+        for segment in segments_from(script, isn, isn) {
+            let at = segment.at + hour;
+            reading.segment(&Segment { at, ..segment });
+        }
+    }
+    records(reading)
+}
+
+fn records(mut reading: Reading) -> Vec<Record> {
+    reading.finish();
+    std::iter::from_fn(|| reading.next_record()).collect()
+}
+
+fn only(script: &str) -> Record {
+    let mut records = read(ServerSide::FromSyns, &[script]);
+    assert_eq!(records.len(), 1);
+    records.remove(0)
+}
+
+#[test]
+fn a_whole_connection_is_a_record_seen_by_the_wire_alone() {
+    let record = only(SERVED);
+    assert_eq!(record.outcome, Outcome::Served);
+    assert_eq!((record.conn, record.dst), (1, ends().server));
+    assert_eq!(record.src, Some(ends().client));
+    assert_eq!((record.cohort, record.failure), (None, None));
+    assert!(record.evidence.wire && !record.evidence.socket);
+    assert_eq!(record.caveats, Caveats::default());
+    assert_eq!(record.curl_exit, Some(0));
+    assert_eq!(record.sequence.unwrap().to_string().matches('S').count(), 2);
+}
+
+#[test]
+fn a_capture_that_ends_inside_says_so_and_does_not_call_silence_hung() {
+    let record = only(">S <S. >. >P.[get] <.");
+    assert_eq!(record.outcome, Outcome::Unfinished);
+    assert!(record.caveats.capture_end);
+    assert_eq!((record.cause, record.retry_safe), (None, None));
+    let record = only(">S");
+    assert_eq!(record.outcome, Outcome::Unfinished);
+    // Its response is whole; what follows cannot change that.
+    let record = only(">S <S. >. >P.[get] <. <P.[ok]");
+    assert_eq!(record.outcome, Outcome::Served);
+    assert!(record.caveats.capture_end);
+}
+
+#[test]
+fn a_capture_that_begins_inside_says_so() {
+    let side = ServerSide::Port(ends().server.port());
+    let records = read(side, &["<. <R."]);
+    assert_eq!(records[0].outcome, Outcome::Unfinished);
+    assert!(records[0].caveats.capture_start);
+}
+
+#[test]
+fn a_client_that_gives_up_has_closed_and_is_not_hung() {
+    let record = only(">S <S. >. >P.[get] <. >F. <.");
+    assert_eq!(record.outcome, Outcome::ClientClosed);
+    let candidates: Vec<&str> = record.candidates.iter().map(|c| c.word()).collect();
+    let queued = ["never_accepted", "accepted_unread", "read_unanswered"];
+    assert_eq!(candidates, queued);
+}
+
+#[test]
+fn a_header_block_that_a_fin_cuts_is_truncated_and_curl_takes_it_for_whole() {
+    let record = only(">S <S. >. >P.[get] <. <P.[cut-head] >. <F. >F. <.");
+    assert_eq!(record.outcome, Outcome::Truncated);
+    assert_eq!(record.curl_exit, Some(0));
+    let record = only(">S <S. >. >P.[get] <. <P.[ok-head] >. <F. >F. <.");
+    assert_eq!(record.curl_exit, Some(18));
+}
+
+#[test]
+fn a_4_tuple_used_again_is_another_connection() {
+    let records = read(ServerSide::FromSyns, &[SERVED, ">S <R.", SERVED]);
+    let outcomes: Vec<Outcome> = records.iter().map(|record| record.outcome).collect();
+    let expected = [Outcome::Served, Outcome::Refused, Outcome::Served];
+    assert_eq!(outcomes, expected);
+    let conns: Vec<u64> = records.iter().map(|record| record.conn).collect();
+    assert_eq!(conns, [1, 2, 3]);
+}
+
+#[test]
+fn records_come_while_the_capture_is_read() {
+    let mut reading = Reading::new(ServerSide::FromSyns, false);
+    for segment in segments(SERVED) {
+        reading.segment(&segment);
+    }
+    assert!(reading.next_record().is_none());
+    let mut other = segments(">S")[0].clone();
+    other.src.set_port(40_001);
+    other.at = other.at + SETTLE * 2;
+    reading.segment(&other);
+    assert_eq!(reading.next_record().map(|record| record.conn), Some(1));
+    assert_eq!(reading.open.len(), 1);
+}
+
+#[test]
+fn the_server_is_where_syns_go() {
+    let mut reading = Reading::new(ServerSide::FromSyns, false);
+    // The end of a connection whose beginning is missing: nobody knows who is who.
+    let stray = &segments(SERVED)[3];
+    reading.segment(stray);
+    assert_eq!(reading.unplaced(), 1);
+    for segment in segments(SERVED) {
+        let mut later = segment;
+        let client = if later.dst == ends().server {
+            &mut later.src
+        } else {
+            &mut later.dst
+        };
+        client.set_port(40_001);
+        reading.segment(&later);
+    }
+    // Now it is known.
+    reading.segment(stray);
+    assert_eq!(reading.unplaced(), 1);
+    let servers: Vec<_> = reading.servers().iter().collect();
+    assert_eq!(servers, [(&ends().server, &2)]);
+}
+
+#[test]
+fn other_servers_are_left_alone_where_one_is_named() {
+    let mut other = ends().server;
+    for (side, n) in [
+        (ServerSide::Port(other.port()), 1),
+        (ServerSide::Port(80), 0),
+        (ServerSide::Address(other), 1),
+        (ServerSide::FromSyns, 1),
+    ] {
+        assert_eq!(read(side, &[SERVED]).len(), n, "{side:?}");
+    }
+    other.set_port(9293);
+    assert!(read(ServerSide::Address(other), &[SERVED]).is_empty());
+}
