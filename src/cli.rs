@@ -2,6 +2,7 @@
 //! left to [`plan`](crate::plan).
 
 mod demo;
+mod read;
 mod run;
 mod serve;
 mod slips;
@@ -12,7 +13,8 @@ use std::ffi::OsString;
 use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches};
 
 pub(crate) use demo::DemoArgs;
-pub(crate) use run::{Format, JobArgs, RunArgs};
+pub(crate) use read::ReadArgs;
+pub(crate) use run::{Format, JobArgs, OutputArgs, RunArgs};
 pub(crate) use serve::{ServeArgs, ServerArgs};
 pub(crate) use slips::url_authority;
 pub(crate) use values::{Header, Observe, SignalArg, WhenArg};
@@ -24,6 +26,8 @@ pub(crate) enum Request {
     Run(Box<RunArgs>),
     /// The main job against the embedded server.
     Demo(Box<DemoArgs>),
+    /// A capture that somebody took.
+    Read(Box<ReadArgs>),
     /// The embedded server alone.
     Serve(Box<ServeArgs>),
     /// Help or the version was asked for, and printed.
@@ -62,6 +66,7 @@ pub(crate) fn parse(words: &[OsString]) -> Result<Request, Slip> {
             "`probe {name}` starts no command of yours; leave out `--` and what follows"
         ))),
         (Some(("demo", matches)), None) => Ok(Request::Demo(Box::new(read(matches)?))),
+        (Some(("read", matches)), None) => Ok(Request::Read(Box::new(read(matches)?))),
         (Some((_, matches)), None) => Ok(Request::Serve(Box::new(read(matches)?))),
         (None, Some([])) => Err(Slip(
             "`--` is followed by no command; put the server's start command behind it".to_owned(),
@@ -91,6 +96,7 @@ fn clap_command() -> Command {
     RunArgs::command()
         .subcommand(demo::command())
         .subcommand(ServeArgs::command())
+        .subcommand(ReadArgs::command())
         .disable_help_subcommand(true)
         .subcommand_help_heading("Commands")
 }

@@ -4,6 +4,7 @@ mod demo;
 mod interrupt;
 mod main_job;
 mod outputs;
+mod read;
 mod recorder;
 mod serve;
 mod writer;
@@ -27,6 +28,7 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Ok(Request::Run(args)) => main_job::run(*args, &words),
         Ok(Request::Demo(args)) => demo::run(*args, &words),
+        Ok(Request::Read(args)) => read::run(*args, &words),
         Ok(Request::Serve(args)) => serve::run(*args),
         Err(slip) => Err(slip.into()),
     };

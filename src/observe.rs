@@ -1,10 +1,6 @@
 //! Seeing: packets from a ring of our own and from capture files. What they mean is left to
 //! [`wire`](crate::wire) and [`flow`](crate::flow).
 
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the command that reads captures comes next")
-)]
 pub(crate) mod capture;
 mod filter;
 mod order;

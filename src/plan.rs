@@ -6,6 +6,7 @@
 )]
 
 mod load;
+pub(crate) mod read;
 mod request;
 pub(crate) mod serve;
 mod target;
@@ -17,7 +18,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cli::{Format, JobArgs, Observe, RunArgs};
+use crate::cli::{Format, Observe, OutputArgs, RunArgs};
 use crate::sys::reason;
 use crate::target::process::Process;
 use crate::target::trigger::Trigger;
@@ -142,7 +143,13 @@ impl Plan {
                 master.pid()
             ));
         }
-        let outputs = outputs(&args.job)?;
+        if args.job.output.format == Format::Heroku && args.job.payload.is_some() {
+            return refuse(
+                "--format heroku tells of HTTP requests and --payload sends none; give another \
+                 --format, or the request with --request",
+            );
+        }
+        let outputs = outputs(&args.job.output)?;
         let load = Load {
             count,
             idle: args.job.idle,
@@ -171,13 +178,17 @@ impl Plan {
                 Observe::Only { wire: false } => WireWish::Off,
             },
             outputs,
-            max_lost: args.job.max_lost.or(args.job.fail_on_loss.then_some(0)),
+            max_lost: args
+                .job
+                .output
+                .max_lost
+                .or(args.job.output.fail_on_loss.then_some(0)),
             notes,
         })
     }
 }
 
-fn outputs(args: &JobArgs) -> Result<Outputs, PlanError> {
+fn outputs(args: &OutputArgs) -> Result<Outputs, PlanError> {
     let files = [&args.csv, &args.events, &args.json];
     let on_stdout = files
         .iter()
@@ -185,12 +196,6 @@ fn outputs(args: &JobArgs) -> Result<Outputs, PlanError> {
         .count();
     if on_stdout + usize::from(args.format != Format::Table) > 1 {
         return refuse("stdout can show one output only; give the others a file");
-    }
-    if args.format == Format::Heroku && args.payload.is_some() {
-        return refuse(
-            "--format heroku tells of HTTP requests and --payload sends none; give another \
-             --format, or the request with --request",
-        );
     }
     let same = |a: &Option<PathBuf>, b: &Option<PathBuf>| a.is_some() && a == b;
     if same(&args.csv, &args.events)

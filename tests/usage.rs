@@ -312,6 +312,38 @@ const SLIPS: &[(&str, &str)] = &[
         "`probe demo` starts no command of yours; leave out `--` and what follows",
     ),
     (
+        "raed x.pcap",
+        "there is no command `raed`; did you mean `probe read`? (a server's command goes behind \
+         `--`)",
+    ),
+    (
+        "read --port 80",
+        "`probe read` needs a <CAPTURE>; `probe read --help` shows how",
+    ),
+    (
+        "read /no/such/capture",
+        "cannot read /no/such/capture: no such file or directory; give a capture that exists and may \
+         be read, or - for stdin",
+    ),
+    (
+        "read x.pcap y.pcap",
+        "`probe read` reads one capture at a time; leave out `y.pcap`",
+    ),
+    (
+        "read x.pcap --server somewhere:80",
+        "--server `somewhere:80` is no address; give ADDR:PORT as the capture has it, as in \
+         10.0.0.5:80 or [::1]:9292",
+    ),
+    (
+        "read x.pcap --signal-at noon",
+        "--signal-at `noon` is no time; give Unix seconds, as in 1763861787.25 (`date +%s.%N` prints \
+         the present)",
+    ),
+    (
+        "read x.pcap --port 80 --server 10.0.0.5:80",
+        "--port and --server exclude each other; leave one out",
+    ),
+    (
         "demo -n 0",
         "--count: 0 would measure nothing; give 1 or more",
     ),
@@ -357,6 +389,9 @@ fn help_goes_to_stdout_and_is_what_was_reviewed() {
     let output = run_probe("demo --help");
     assert_eq!(output.status.code(), Some(0));
     insta::assert_snapshot!("help_demo", stdout(&output));
+    let output = run_probe("read --help");
+    assert_eq!(output.status.code(), Some(0));
+    insta::assert_snapshot!("help_read", stdout(&output));
     let output = run_probe("serve --help");
     assert_eq!(output.status.code(), Some(0));
     insta::assert_snapshot!("help_serve", stdout(&output));

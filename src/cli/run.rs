@@ -211,6 +211,13 @@ pub(crate) struct JobArgs {
     )]
     pub(crate) observe: Observe,
 
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// Where results go, and what makes them a failure.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct OutputArgs {
     /// Write a row for each connection; - is stdout
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(crate) csv: Option<PathBuf>,

@@ -11,10 +11,11 @@ use super::{Request, Slip};
 /// Looks for a word that is neither an option nor an option's value.
 pub(super) fn find(root: &Command, words: &[OsString]) -> Option<Slip> {
     if let Some((name, command)) = chosen(root, words) {
-        let stray = stray_word(command, words.get(1..)?)?;
+        let taken = command.get_positionals().count();
+        let stray = stray_words(command, words.get(1..)?).nth(taken)?;
         return Some(Slip(stray_behind(name, &stray)));
     }
-    let stray = stray_word(root, words)?;
+    let stray = stray_words(root, words).next()?;
     Some(Slip(if let Some(authority) = url_authority(&stray) {
         format!(
             "a target has no scheme or path; give --target {authority}, and the path with --path"
@@ -45,6 +46,7 @@ fn stray_behind(name: &str, stray: &str) -> String {
         "serve" if looks_like_target(stray) => {
             format!("`{stray}` looks like an address; give it as --listen {stray}")
         }
+        "read" => format!("`probe read` reads one capture at a time; leave out `{stray}`"),
         "demo" => format!(
             "`probe demo` brings its own server and takes options only; leave out `{stray}`, or \
              leave out `demo`"
@@ -97,19 +99,24 @@ fn looks_like_target(word: &str) -> bool {
     })
 }
 
-/// The first word that no option takes.
-fn stray_word(command: &Command, words: &[OsString]) -> Option<String> {
+/// The words that no option takes, up to an option that is unknown, which is clap's to say.
+fn stray_words<'a>(
+    command: &'a Command,
+    words: &'a [OsString],
+) -> impl Iterator<Item = String> + 'a {
     let mut words = words.iter();
-    while let Some(word) = words.next() {
-        let word = word.to_string_lossy();
-        if !word.starts_with('-') || word == "-" {
-            return Some(word.into_owned());
+    std::iter::from_fn(move || {
+        while let Some(word) = words.next() {
+            let word = word.to_string_lossy();
+            if !word.starts_with('-') || word == "-" {
+                return Some(word.into_owned());
+            }
+            if takes_next_word(command, &word)? {
+                words.next();
+            }
         }
-        if takes_next_word(command, &word)? {
-            words.next();
-        }
-    }
-    None
+        None
+    })
 }
 
 /// Whether the word behind this option is its value; none where the option is unknown, which is
@@ -189,6 +196,9 @@ pub(super) fn explain(
         ErrorKind::MissingRequiredArgument => {
             let needed = first_word(&arg);
             match needing(needed, words) {
+                _ if needed.starts_with('<') => {
+                    format!("`{us}` needs a {needed}; `{us} --help` shows how")
+                }
                 Some(option) => format!("{option} needs {needed} too; add it"),
                 None => format!("{needed} is needed here too; add it"),
             }

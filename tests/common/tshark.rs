@@ -144,6 +144,11 @@ impl Capture {
     }
 }
 
+/// The connections to `server` in a capture that somebody took.
+pub(crate) fn read(capture: &[u8], server: SocketAddr) -> Vec<CapturedFlow> {
+    flows(frames(capture), server)
+}
+
 impl Drop for Capture {
     fn drop(&mut self) {
         // It has ended, or the test has failed.

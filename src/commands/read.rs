@@ -1,0 +1,296 @@
+//! `probe read`: a capture that somebody took, classified by the same rules as a live run.
+#![expect(clippy::disallowed_types, reason = "the capture is opened here")]
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, BufReader, ErrorKind, Read};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Result, anyhow};
+
+use super::outputs::{self, OpenOutputs, WriteFailed};
+use super::say;
+use crate::cli::ReadArgs;
+use crate::observe::capture::{CaptureReader, Content, Frame};
+use crate::outcome::Outcome;
+use crate::plan::read::ReadPlan;
+use crate::record::Reading;
+use crate::report::Context;
+use crate::report::read::{CaptureReport, ReadReport};
+use crate::report::run::{SCHEMA, SummaryReport};
+use crate::report::table::{self, Setting, plural};
+use crate::summary::Summary;
+use crate::sys::reason;
+use crate::wire::{self, Packet};
+
+/// Bytes asked for at a time.
+const BUFFER: usize = 256 * 1024;
+
+/// Reads a capture and says what happened to each connection.
+pub(super) fn run(args: ReadArgs, words: &[OsString]) -> Result<ExitCode> {
+    let plan = ReadPlan::check(args)?;
+    let file = plan.file.as_deref();
+    let name = file.map_or_else(|| "stdin".to_owned(), |file| file.display().to_string());
+    let input = BufReader::with_capacity(BUFFER, open(file)?);
+    let reader = CaptureReader::open(input).map_err(|error| anyhow!("{name}: {error}"))?;
+    let opened = outputs::open(&plan.outputs)?;
+    let context = Context {
+        run_id: run_id(file),
+        signal: plan.signal,
+        ..Context::default()
+    };
+    let mut work = Work {
+        reading: Reading::new(plan.side, opened.writers.wants_steps()),
+        opened,
+        context,
+        summary: Summary::default(),
+        capture: CaptureReport::default(),
+        failed: Vec::new(),
+    };
+    work.read(reader);
+    work.finish(words);
+    if !plan.outputs.quiet {
+        let text = table::render(&work.summary, &work.setting());
+        if work.opened.stdout_taken {
+            say(&mut io::stderr(), &text);
+        } else {
+            say(&mut io::stdout(), &text);
+        }
+    }
+    Ok(ExitCode::from(work.exit_code(&name, plan.max_lost)))
+}
+
+fn open(file: Option<&Path>) -> Result<Box<dyn Read>> {
+    let Some(file) = file else {
+        return Ok(Box::new(io::stdin()));
+    };
+    match File::open(file) {
+        Ok(opened) => Ok(Box::new(opened)),
+        Err(error) => Err(anyhow!(
+            "cannot read {}: {}; give a capture that exists and may be read, or - for stdin",
+            file.display(),
+            reason(&error)
+        )),
+    }
+}
+
+/// Rows of the same file have the same name each time.
+fn run_id(file: Option<&Path>) -> String {
+    let stem = file.and_then(Path::file_stem);
+    stem.map_or_else(
+        || "stdin".to_owned(),
+        |stem| stem.to_string_lossy().into_owned(),
+    )
+}
+
+/// A reading under way.
+struct Work {
+    reading: Reading,
+    opened: OpenOutputs,
+    context: Context,
+    summary: Summary,
+    capture: CaptureReport,
+    failed: Vec<WriteFailed>,
+}
+
+impl Work {
+    /// Reads until the end, or until nobody is left who reads what is written.
+    fn read<R: Read>(&mut self, mut reader: CaptureReader<R>) {
+        while self.failed.is_empty() || !self.opened.writers.is_empty() {
+            match reader.next_frame() {
+                Ok(Some(frame)) => self.frame(&frame),
+                Ok(None) => break,
+                Err(error) => {
+                    self.capture.error = Some(error.to_string());
+                    break;
+                }
+            }
+        }
+        self.capture.cut_off_at_byte = reader.cut_off();
+    }
+
+    fn frame(&mut self, frame: &Frame<'_>) {
+        let (bytes, len) = match frame.content {
+            Content::Ip { bytes, len } => (bytes, len),
+            Content::Duplicate => {
+                self.capture.duplicates += 1;
+                return;
+            }
+            Content::Other => {
+                self.capture.other += 1;
+                return;
+            }
+        };
+        self.capture.packets += 1;
+        let Some(at) = frame.at else {
+            self.capture.untimed += 1;
+            return;
+        };
+        match wire::parse(at, bytes, len) {
+            Ok(Packet::Segment(segment)) => {
+                self.reading.segment(&segment);
+                self.hand_on();
+            }
+            Ok(Packet::IcmpError(error)) => self.reading.icmp(&error),
+            Ok(Packet::Fragment) => self.capture.fragments += 1,
+            Ok(Packet::Other) => {}
+            Err(_) => self.capture.malformed += 1,
+        }
+    }
+
+    /// Writes what is complete.
+    fn hand_on(&mut self) {
+        while let Some(record) = self.reading.next_record() {
+            self.summary.add(&record);
+            let failed = self.opened.writers.write(&record, &self.context);
+            self.failed.extend(failed);
+        }
+    }
+
+    fn finish(&mut self, words: &[OsString]) {
+        self.reading.finish();
+        self.hand_on();
+        let failed = self.opened.writers.flush();
+        self.failed.extend(failed);
+        self.capture.unplaced = self.reading.unplaced();
+        if let Some((first, last)) = self.reading.span() {
+            self.capture.first_unix_ns = Some(first.0);
+            self.capture.last_unix_ns = Some(last.0);
+        }
+        if let Err(failed) = self.write_run_json(words) {
+            self.failed.push(failed);
+        }
+    }
+
+    fn write_run_json(&mut self, words: &[OsString]) -> Result<(), WriteFailed> {
+        let fail = |error: io::Error| WriteFailed {
+            name: "run.json".to_owned(),
+            error,
+        };
+        let files = self.opened.open_run(None, false);
+        let files = files.map_err(|error| fail(io::Error::other(error.to_string())))?;
+        let Some((_, file)) = &files.run else {
+            return Ok(());
+        };
+        let report = ReadReport {
+            schema: SCHEMA,
+            run_id: self.context.run_id.clone(),
+            probe_version: env!("CARGO_PKG_VERSION"),
+            command: words
+                .iter()
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect(),
+            servers: self.servers(),
+            capture: self.capture.clone(),
+            summary: SummaryReport::new(&self.summary, self.context.signal),
+        };
+        serde_json::to_writer_pretty(file, &report).map_err(|error| fail(error.into()))
+    }
+
+    fn servers(&self) -> BTreeMap<String, u64> {
+        let servers = self.reading.servers().iter();
+        servers.map(|(at, &n)| (at.to_string(), n)).collect()
+    }
+
+    fn setting(&self) -> Setting {
+        let span = self.reading.span();
+        Setting {
+            target: self.target(),
+            took_ns: span.map_or(0, |(first, last)| last.since(first)),
+            triggers: Vec::new(),
+            signal: self.context.signal,
+            notes: self.notes(),
+        }
+    }
+
+    /// Which ends were taken for servers.
+    fn target(&self) -> String {
+        let servers = self.reading.servers();
+        match servers.iter().max_by_key(|&(_, n)| n) {
+            None => "no server".to_owned(),
+            Some((only, _)) if servers.len() == 1 => only.to_string(),
+            Some((most, n)) => format!("{} servers, {n} of them to {most},", servers.len()),
+        }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let capture = &self.capture;
+        let mut notes = vec![format!(
+            "{} IP {} in the capture",
+            capture.packets,
+            plural(capture.packets, "packet")
+        )];
+        for (n, what) in [
+            (capture.duplicates, "seen a second time by the same capture"),
+            (capture.fragments, "that are fragments, not put together"),
+            (capture.malformed, "that cannot be read"),
+            (capture.untimed, "without a time, left out"),
+            (
+                capture.unplaced,
+                "of connections whose beginning is missing; --port says which end is the server",
+            ),
+            (
+                capture.drops.unwrap_or(0),
+                "that the capture itself says it dropped",
+            ),
+        ] {
+            if n > 0 {
+                notes.push(format!("{n} {} {what}", plural(n, "packet")));
+            }
+        }
+        if let Some(offset) = capture.cut_off_at_byte {
+            notes.push(format!(
+                "the file is cut off in the middle of a packet, at byte {offset}: everything before \
+                 it was read"
+            ));
+        }
+        notes
+    }
+
+    /// Says what went wrong, and how to exit.
+    fn exit_code(&self, name: &str, max_lost: Option<u64>) -> u8 {
+        let tell = |line: String| say(&mut io::stderr(), &format!("probe: {line}\n"));
+        if let Some(offset) = self.capture.cut_off_at_byte {
+            tell(format!(
+                "{name} is cut off in the middle of a packet, at byte {offset}"
+            ));
+        }
+        let mut code = 0;
+        if let Some(error) = &self.capture.error {
+            tell(format!("{name}: {error}; everything before it was read"));
+            code = 2;
+        }
+        for failed in &self.failed {
+            // A reader that went away has what it wanted.
+            if failed.error.kind() != ErrorKind::BrokenPipe {
+                let why = reason(&failed.error);
+                tell(format!(
+                    "cannot write {}: {why}; make room or give another path",
+                    failed.name
+                ));
+                code = 2;
+            }
+        }
+        if code == 0
+            && let Some(why) = max_lost.and_then(|max_lost| failure(&self.summary, max_lost))
+        {
+            tell(format!("gate failed: {why}"));
+            code = 1;
+        }
+        code
+    }
+}
+
+/// Why the gate fails: more were lost than may be, or nothing certain was seen.
+fn failure(summary: &Summary, max_lost: u64) -> Option<String> {
+    let unfinished = summary.count(Outcome::Unfinished);
+    if summary.lost > max_lost {
+        Some(format!("{} lost, at most {max_lost} allowed", summary.lost))
+    } else if summary.count(Outcome::Served) == 0 {
+        Some("nothing was served".to_owned())
+    } else {
+        (unfinished > 0).then(|| format!("{unfinished} unfinished"))
+    }
+}

@@ -1,0 +1,134 @@
+//! The captures of real servers that the repository keeps: what `probe read` says of each connection
+//! is what its curl reported, what tshark shows, and what it said before.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests read the captures, and end at the first surprise"
+)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use common::{Row, probe, rows, stderr, stdout, tshark};
+
+/// Where the servers of all of them listened.
+const SERVER: &str = "127.0.0.1:9292";
+
+/// A capture, and what lies beside it.
+struct Kept {
+    folder: PathBuf,
+    pcap: PathBuf,
+}
+
+impl Kept {
+    /// All of them.
+    fn all() -> Vec<Kept> {
+        let captures = Path::new(env!("CARGO_MANIFEST_DIR")).join("captures");
+        let mut kept: Vec<Kept> = fs::read_dir(captures)
+            .unwrap()
+            .filter_map(|entry| {
+                let folder = entry.unwrap().path();
+                let name = folder.file_name()?.to_string_lossy().into_owned();
+                let pcap = folder.join(format!("{name}.pcap"));
+                pcap.exists().then_some(Kept { folder, pcap })
+            })
+            .collect();
+        kept.sort_by(|a, b| a.pcap.cmp(&b.pcap));
+        assert!(kept.len() >= 8, "{}", kept.len());
+        kept
+    }
+
+    fn beside(&self, name: &str) -> Option<String> {
+        fs::read_to_string(self.folder.join(name)).ok()
+    }
+
+    /// What `probe read` makes of it.
+    fn read(&self) -> Output {
+        let mut command = probe();
+        command.arg("read").arg(&self.pcap);
+        command.args(["--port", "9292", "--quiet", "--csv", "-"]);
+        if let Some(signal) = self.beside("signal") {
+            command.args(["--signal-at", signal.trim()]);
+        }
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        output
+    }
+
+    fn rows(&self) -> Vec<Row> {
+        rows(&self.read().stdout)
+    }
+}
+
+/// How often each thing occurs.
+fn counts(things: impl Iterator<Item = String>) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for thing in things {
+        *counts.entry(thing).or_default() += 1;
+    }
+    counts
+}
+
+#[test]
+fn every_capture_gives_the_rows_that_it_gave_before() {
+    for kept in Kept::all() {
+        let before = kept.beside("connections.csv").expect("its rows");
+        assert_eq!(stdout(&kept.read()), before, "{}", kept.pcap.display());
+    }
+}
+
+#[test]
+fn every_flow_has_the_outcome_that_its_curl_reported() {
+    for kept in Kept::all() {
+        let curls = rows(kept.beside("curl.csv").expect("its curls").as_bytes());
+        let flows = kept.rows();
+        // curl prints port 0 where it was refused.
+        let curl = |row: &Row| match row["curl_exit"].as_str() {
+            "7" => "0 7".to_owned(),
+            code => format!("{} {code}", row["local_port"]),
+        };
+        let ours = |row: &Row| match row["curl_exit"].as_str() {
+            "7" => "0 7".to_owned(),
+            code => format!("{} {code}", row["src_port"]),
+        };
+        assert_eq!(
+            counts(flows.iter().map(ours)),
+            counts(curls.iter().map(curl)),
+            "{}",
+            kept.pcap.display()
+        );
+    }
+}
+
+#[test]
+#[ignore = "needs tshark"]
+fn every_flow_has_the_sequence_that_tshark_shows() {
+    for kept in Kept::all() {
+        let name = kept.pcap.display();
+        let flows = tshark::read(&fs::read(&kept.pcap).unwrap(), SERVER.parse().unwrap());
+        let key = |port: &str, sequence: &str| format!("{port} {sequence}");
+        let theirs = flows.iter().map(|flow| {
+            let port = flow.client.port().to_string();
+            key(&port, &flow.sequence().to_string())
+        });
+        let read = kept.rows();
+        let ours = read
+            .iter()
+            .map(|row| key(&row["src_port"], &row["sequence"]));
+        assert_eq!(counts(ours), counts(theirs), "{name}");
+    }
+}
+
+#[test]
+fn without_a_port_the_server_is_found() {
+    for kept in Kept::all() {
+        let output = probe().arg("read").arg(&kept.pcap).output().unwrap();
+        let said = stdout(&output);
+        assert!(said.contains(&format!(" to {SERVER} in ")), "{said}");
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    }
+}
