@@ -108,6 +108,7 @@ impl Work {
                 }
             }
         }
+        self.capture.drops = reader.drops();
         self.capture.cut_off_at_byte = reader.cut_off();
     }
 

@@ -1,4 +1,4 @@
-//! Capture files read as a stream: from a file's or a pipe's bytes to IP packets
+//! Capture files, pcap and pcapng, read as a stream: from a file's or a pipe's bytes to IP packets
 //! with their times. What the packets mean is left to [`wire`](crate::wire), opening files to the
 //! caller.
 //!
@@ -9,6 +9,7 @@
 mod endian;
 mod link;
 mod pcap;
+mod pcapng;
 mod window;
 
 use std::fmt::Write;
@@ -18,6 +19,7 @@ use std::ops::Range;
 
 use self::link::Link;
 use self::pcap::Pcap;
+use self::pcapng::Pcapng;
 use self::window::Window;
 use crate::time::Stamp;
 
@@ -36,6 +38,7 @@ pub(crate) struct CaptureReader<R> {
 
 enum Format {
     Pcap(Pcap),
+    Pcapng(Pcapng),
 }
 
 /// One captured frame.
@@ -60,7 +63,8 @@ pub(crate) enum Content<'a> {
         /// How many there were on the wire.
         len: usize,
     },
-    /// What loopback sent, where `-i any` shows it a second time as it is received.
+    /// What loopback sent: it is received there as well, and shown a second time. libpcap leaves
+    /// one of the two out by itself, other writers of `-i any` captures do not.
     Duplicate,
     /// Not IP, or cut within the link header.
     Other,
@@ -131,6 +135,8 @@ impl<R: Read> CaptureReader<R> {
         let mut window = Window::new(input);
         let format = if let Some(pcap) = Pcap::open(&mut window)? {
             Format::Pcap(pcap)
+        } else if let Some(pcapng) = Pcapng::open(&mut window)? {
+            Format::Pcapng(pcapng)
         } else {
             return Err(CaptureError::NotACapture(describe(window.bytes())));
         };
@@ -152,6 +158,7 @@ impl<R: Read> CaptureReader<R> {
         self.window.consume(mem::take(&mut self.lent));
         let step = match &mut self.format {
             Format::Pcap(pcap) => pcap.next(&mut self.window),
+            Format::Pcapng(pcapng) => pcapng.next(&mut self.window),
         };
         let packet = match step {
             Ok(Step::Packet(packet)) => packet,
@@ -181,6 +188,15 @@ impl<R: Read> CaptureReader<R> {
     /// Where the record begins in which the file ends, once that was reached.
     pub(crate) fn cut_off(&self) -> Option<u64> {
         self.cut_off
+    }
+
+    /// How many packets the capturing side says it dropped, in what was read so far; `None` where
+    /// it does not say. Only pcapng can.
+    pub(crate) fn drops(&self) -> Option<u64> {
+        match &self.format {
+            Format::Pcap(_) => None,
+            Format::Pcapng(pcapng) => pcapng.drops(),
+        }
     }
 }
 

@@ -27,6 +27,15 @@ impl Endian {
             Endian::Big => u32::from_be_bytes(field),
         })
     }
+
+    /// As [`u16`](Self::u16).
+    pub(super) fn u64(self, bytes: &[u8], at: usize) -> Option<u64> {
+        let field = array(bytes, at)?;
+        Some(match self {
+            Endian::Little => u64::from_le_bytes(field),
+            Endian::Big => u64::from_be_bytes(field),
+        })
+    }
 }
 
 fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {

@@ -5,7 +5,9 @@ use super::endian::Endian;
 use super::*;
 
 mod build;
+mod damage;
 mod links;
+mod sections;
 
 /// What a frame was, without borrowing.
 type Seen = (Option<i64>, u32, Vec<u8>, usize);

@@ -67,6 +67,23 @@ impl<R: Read> Window<R> {
         self.offset += count as u64;
     }
 
+    /// Leaves `count` bytes behind without ever holding them all; false where the stream ends
+    /// before.
+    pub(super) fn skip(&mut self, count: usize) -> Result<bool, CaptureError> {
+        let mut left = count;
+        loop {
+            let step = left.min(self.end - self.start);
+            self.consume(step);
+            left -= step;
+            if left == 0 {
+                return Ok(true);
+            }
+            if !self.fill(1)? {
+                return Ok(false);
+            }
+        }
+    }
+
     /// Makes room behind what is held. The buffer grows with what arrives, not with what a length
     /// field promises.
     fn make_room(&mut self, need: usize) {
