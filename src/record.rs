@@ -11,7 +11,7 @@ use crate::outcome::{Attempt, Cohort, Errno, Failure, Outcome};
 use crate::sequence::Sequence;
 use crate::time::Stamp;
 
-pub use capture::{Reading, ServerSide};
+pub use capture::{Ended, Reading, ServerSide};
 pub use join::Join;
 
 /// One connection, as all vantages together tell it. What was not seen is `None`.

@@ -1,15 +1,18 @@
 //! `probe read`: a capture that somebody took, classified by the same rules as a live run.
 #![expect(clippy::disallowed_types, reason = "the capture is opened here")]
 
+mod rows;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, BufReader, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 
+use self::rows::{Rows, Written};
 use super::outputs::{self, OpenOutputs, WriteFailed};
 use super::say;
 use crate::cli::ReadArgs;
@@ -25,17 +28,13 @@ use crate::summary::Summary;
 use crate::sys::reason;
 use crate::wire::{self, Packet};
 
-/// Bytes asked for at a time.
-const BUFFER: usize = 256 * 1024;
-
 /// Reads a capture and says what happened to each connection.
 pub(super) fn run(args: ReadArgs, words: &[OsString]) -> Result<ExitCode> {
     let plan = ReadPlan::check(args)?;
     let file = plan.file.as_deref();
     let name = file.map_or_else(|| "stdin".to_owned(), |file| file.display().to_string());
-    let input = BufReader::with_capacity(BUFFER, open(file)?);
-    let reader = CaptureReader::open(input).map_err(|error| anyhow!("{name}: {error}"))?;
-    let opened = outputs::open(&plan.outputs)?;
+    let reader = CaptureReader::open(open(file)?).map_err(|error| anyhow!("{name}: {error}"))?;
+    let mut opened = outputs::open(&plan.outputs)?;
     let context = Context {
         run_id: run_id(file),
         signal: plan.signal,
@@ -43,23 +42,16 @@ pub(super) fn run(args: ReadArgs, words: &[OsString]) -> Result<ExitCode> {
     };
     let mut work = Work {
         reading: Reading::new(plan.side, opened.writers.wants_steps()),
-        opened,
-        context,
-        summary: Summary::default(),
+        rows: Rows::start(std::mem::take(&mut opened.writers), context.clone())
+            .context("cannot start a thread")?,
         capture: CaptureReport::default(),
-        failed: Vec::new(),
     };
     work.read(reader);
-    work.finish(words);
+    let result = work.finish(opened, context, words);
     if !plan.outputs.quiet {
-        let text = table::render(&work.summary, &work.setting());
-        if work.opened.stdout_taken {
-            say(&mut io::stderr(), &text);
-        } else {
-            say(&mut io::stdout(), &text);
-        }
+        result.print();
     }
-    Ok(ExitCode::from(work.exit_code(&name, plan.max_lost)))
+    Ok(ExitCode::from(result.exit_code(&name, plan.max_lost)))
 }
 
 fn open(file: Option<&Path>) -> Result<Box<dyn Read>> {
@@ -88,17 +80,14 @@ fn run_id(file: Option<&Path>) -> String {
 /// A reading under way.
 struct Work {
     reading: Reading,
-    opened: OpenOutputs,
-    context: Context,
-    summary: Summary,
+    rows: Rows,
     capture: CaptureReport,
-    failed: Vec<WriteFailed>,
 }
 
 impl Work {
     /// Reads until the end, or until nobody is left who reads what is written.
     fn read<R: Read>(&mut self, mut reader: CaptureReader<R>) {
-        while self.failed.is_empty() || !self.opened.writers.is_empty() {
+        while self.hand_on() {
             match reader.next_frame() {
                 Ok(Some(frame)) => self.frame(&frame),
                 Ok(None) => break,
@@ -110,6 +99,16 @@ impl Work {
         }
         self.capture.drops = reader.drops();
         self.capture.cut_off_at_byte = reader.cut_off();
+    }
+
+    /// Hands on what has ended. Returns false where nobody is left to read what is written.
+    fn hand_on(&mut self) -> bool {
+        while let Some(ended) = self.reading.next_ended() {
+            if !self.rows.take(ended) {
+                return false;
+            }
+        }
+        true
     }
 
     fn frame(&mut self, frame: &Frame<'_>) {
@@ -132,7 +131,6 @@ impl Work {
         match wire::parse(at, bytes, len) {
             Ok(Packet::Segment(segment)) => {
                 self.reading.segment(&segment);
-                self.hand_on();
             }
             Ok(Packet::IcmpError(error)) => self.reading.icmp(&error),
             Ok(Packet::Fragment) => self.capture.fragments += 1,
@@ -141,27 +139,45 @@ impl Work {
         }
     }
 
-    /// Writes what is complete.
-    fn hand_on(&mut self) {
-        while let Some(record) = self.reading.next_record() {
-            self.summary.add(&record);
-            let failed = self.opened.writers.write(&record, &self.context);
-            self.failed.extend(failed);
-        }
-    }
-
-    fn finish(&mut self, words: &[OsString]) {
+    /// Waits until everything is written.
+    fn finish(mut self, opened: OpenOutputs, context: Context, words: &[OsString]) -> Finished {
         self.reading.finish();
         self.hand_on();
-        let failed = self.opened.writers.flush();
-        self.failed.extend(failed);
         self.capture.unplaced = self.reading.unplaced();
         if let Some((first, last)) = self.reading.span() {
             self.capture.first_unix_ns = Some(first.0);
             self.capture.last_unix_ns = Some(last.0);
         }
-        if let Err(failed) = self.write_run_json(words) {
-            self.failed.push(failed);
+        let mut finished = Finished {
+            reading: self.reading,
+            written: self.rows.finish(),
+            capture: self.capture,
+            opened,
+            context,
+        };
+        if let Err(failed) = finished.write_run_json(words) {
+            finished.written.failed.push(failed);
+        }
+        finished
+    }
+}
+
+/// A capture that was read.
+struct Finished {
+    reading: Reading,
+    written: Written,
+    capture: CaptureReport,
+    opened: OpenOutputs,
+    context: Context,
+}
+
+impl Finished {
+    fn print(&self) {
+        let text = table::render(&self.written.summary, &self.setting());
+        if self.opened.stdout_taken {
+            say(&mut io::stderr(), &text);
+        } else {
+            say(&mut io::stdout(), &text);
         }
     }
 
@@ -185,7 +201,7 @@ impl Work {
                 .collect(),
             servers: self.servers(),
             capture: self.capture.clone(),
-            summary: SummaryReport::new(&self.summary, self.context.signal),
+            summary: SummaryReport::new(&self.written.summary, self.context.signal),
         };
         serde_json::to_writer_pretty(file, &report).map_err(|error| fail(error.into()))
     }
@@ -263,7 +279,7 @@ impl Work {
             tell(format!("{name}: {error}; everything before it was read"));
             code = 2;
         }
-        for failed in &self.failed {
+        for failed in &self.written.failed {
             // A reader that went away has what it wanted.
             if failed.error.kind() != ErrorKind::BrokenPipe {
                 let why = reason(&failed.error);
@@ -275,7 +291,8 @@ impl Work {
             }
         }
         if code == 0
-            && let Some(why) = max_lost.and_then(|max_lost| failure(&self.summary, max_lost))
+            && let Some(why) =
+                max_lost.and_then(|max_lost| failure(&self.written.summary, max_lost))
         {
             tell(format!("gate failed: {why}"));
             code = 1;

@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{Caveats, Record, Steps, Vantages};
+use foldhash::fast::RandomState;
+
 use crate::cause;
 use crate::flow::{Flow, Protocol};
 use crate::outcome::{Outcome, Watch, decide, wire_facts};
@@ -34,10 +36,10 @@ pub enum ServerSide {
 pub struct Reading {
     side: ServerSide,
     keep_steps: bool,
-    open: HashMap<Ends, Open>,
+    open: HashMap<Ends, Ended, RandomState>,
     /// Where SYNs went to, and how many connections.
     servers: BTreeMap<SocketAddr, u64>,
-    ready: VecDeque<Record>,
+    ready: VecDeque<Ended>,
     conns: u64,
     /// Segments of flows whose server is not known.
     unplaced: u64,
@@ -46,10 +48,11 @@ pub struct Reading {
     looked: Stamp,
 }
 
+/// A flow of which nothing more is expected.
 #[derive(Debug)]
-struct Open {
+pub struct Ended {
     conn: u64,
-    flow: Flow,
+    flow: Box<Flow>,
 }
 
 impl Reading {
@@ -58,7 +61,7 @@ impl Reading {
         Reading {
             side,
             keep_steps,
-            open: HashMap::new(),
+            open: HashMap::default(),
             servers: BTreeMap::new(),
             ready: VecDeque::new(),
             conns: 0,
@@ -102,8 +105,9 @@ impl Reading {
         self.complete(all);
     }
 
-    /// The next record; of those that were found over together, in the order in which they ended.
-    pub fn next_record(&mut self) -> Option<Record> {
+    /// The next flow that has ended; of those that were found over together, in the order in which
+    /// they did.
+    pub fn next_ended(&mut self) -> Option<Ended> {
         self.ready.pop_front()
     }
 
@@ -169,9 +173,10 @@ impl Reading {
     fn begin(&mut self, ends: Ends, first: &Segment) {
         self.conns += 1;
         *self.servers.entry(ends.server).or_default() += 1;
-        let open = Open {
+        let flow = Flow::new(ends, Protocol::Http, self.keep_steps, first);
+        let open = Ended {
             conn: self.conns,
-            flow: Flow::new(ends, Protocol::Http, self.keep_steps, first),
+            flow: Box::new(flow),
         };
         // The 4-tuple is used again: whatever it was used for before has ended, seen or not.
         if let Some(before) = self.open.insert(ends, open) {
@@ -186,64 +191,67 @@ impl Reading {
         }
         self.looked = now;
         let is_over =
-            |_: &Ends, open: &mut Open| open.flow.is_over() && now >= open.flow.last() + SETTLE;
+            |_: &Ends, open: &mut Ended| open.flow.is_over() && now >= open.flow.last() + SETTLE;
         let over = self.open.extract_if(is_over).map(|(_, open)| open);
         let over = over.collect();
         self.complete(over);
     }
 
-    fn complete(&mut self, mut flows: Vec<Open>) {
+    fn complete(&mut self, mut flows: Vec<Ended>) {
         flows.sort_by_key(|open| (open.flow.last(), open.conn));
-        for open in flows {
-            self.ready.push_back(record(open));
-        }
+        self.ready.extend(flows);
     }
 }
 
-/// Makes the record of one flow.
-fn record(open: Open) -> Record {
-    let Open { conn, mut flow } = open;
-    let decision = decide(&wire_facts(&flow, Watch::Capture));
-    let (ends, flaws) = (flow.ends(), flow.flaws());
-    let mut record = Record {
-        src: Some(ends.client),
-        evidence: Vantages {
-            socket: false,
-            wire: true,
-        },
-        caveats: Caveats {
-            capture_start: flaws.began_inside,
-            capture_end: !flow.is_over(),
-            hole: flaws.hole,
-            snapped: flaws.snapped,
-            vantages_differ: false,
-        },
-        ..Record::new(conn, ends.server, decision.outcome)
-    };
-    record.times.opened = flow.began();
-    record.times.end = decision.at;
-    record.add_wire(&flow, None);
-    record.curl_exit = match record.outcome {
-        // curl takes a header block that a FIN cuts for a whole response.
-        Outcome::Truncated if flow.exchanges().status().is_none() => Some(0),
-        outcome => outcome.curl(),
-    };
-    let evidence = cause::Evidence {
+impl Ended {
+    /// Makes its record.
+    pub fn record(self) -> Record {
+        let Ended { conn, mut flow } = self;
+        let decision = decide(&wire_facts(&flow, Watch::Capture));
+        let (ends, flaws) = (flow.ends(), flow.flaws());
+        let mut record = Record {
+            src: Some(ends.client),
+            evidence: Vantages {
+                socket: false,
+                wire: true,
+            },
+            caveats: Caveats {
+                capture_start: flaws.began_inside,
+                capture_end: !flow.is_over(),
+                hole: flaws.hole,
+                snapped: flaws.snapped,
+                vantages_differ: false,
+            },
+            ..Record::new(conn, ends.server, decision.outcome)
+        };
+        record.times.opened = flow.began();
+        record.times.end = decision.at;
+        record.add_wire(&flow, None);
+        record.curl_exit = match record.outcome {
+            // curl takes a header block that a FIN cuts for a whole response.
+            Outcome::Truncated if flow.exchanges().status().is_none() => Some(0),
+            outcome => outcome.curl(),
+        };
+        if let Some(finding) = cause::find(record.outcome, &evidence(&record, &flow)) {
+            record.cause = Some(finding.cause);
+            record.candidates = finding.candidates;
+        }
+        let seen = flow.take_kept();
+        if !seen.is_empty() {
+            let attempt = None;
+            record.steps = Some(Box::new(Steps { attempt, seen }));
+        }
+        record
+    }
+}
+
+fn evidence(record: &Record, flow: &Flow) -> cause::Evidence {
+    cause::Evidence {
         rst_kind: record.rst_kind,
         request_taken: flow.request_taken(),
         retransmitted: flow.retransmits() + flow.syn_retransmits() > 0,
         answered_late: record.outcome == Outcome::ClientClosed && flow.response_bytes() > 0,
-    };
-    if let Some(finding) = cause::find(record.outcome, &evidence) {
-        record.cause = Some(finding.cause);
-        record.candidates = finding.candidates;
     }
-    let seen = flow.take_kept();
-    if !seen.is_empty() {
-        let attempt = None;
-        record.steps = Some(Box::new(Steps { attempt, seen }));
-    }
-    record
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ fn read(side: ServerSide, scripts: &[&str]) -> Vec<Record> {
 
 fn records(mut reading: Reading) -> Vec<Record> {
     reading.finish();
-    std::iter::from_fn(|| reading.next_record()).collect()
+    std::iter::from_fn(|| reading.next_ended().map(Ended::record)).collect()
 }
 
 fn only(script: &str) -> Record {
@@ -98,12 +98,12 @@ fn records_come_while_the_capture_is_read() {
     for segment in segments(SERVED) {
         reading.segment(&segment);
     }
-    assert!(reading.next_record().is_none());
+    assert!(reading.next_ended().is_none());
     let mut other = segments(">S")[0].clone();
     other.src.set_port(40_001);
     other.at = other.at + SETTLE * 2;
     reading.segment(&other);
-    assert_eq!(reading.next_record().map(|record| record.conn), Some(1));
+    assert_eq!(reading.next_ended().map(|ended| ended.conn), Some(1));
     assert_eq!(reading.open.len(), 1);
 }
 

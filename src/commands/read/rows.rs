@@ -1,0 +1,90 @@
+//! A thread of its own that makes records of flows that have ended, counts and writes them, while the
+//! capture is read on.
+
+use std::io;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use crate::commands::outputs::{WriteFailed, Writers};
+use crate::record::Ended;
+use crate::report::Context;
+use crate::summary::Summary;
+
+/// Flows that are handed on together.
+const BATCH: usize = 256;
+/// Such batches under way at most: a reader that is ahead by more waits, so that memory stays small.
+const QUEUE: usize = 16;
+
+/// The thread at work.
+pub(super) struct Rows {
+    batch: Vec<Ended>,
+    sender: SyncSender<Vec<Ended>>,
+    thread: JoinHandle<Written>,
+}
+
+/// What it has done.
+pub(super) struct Written {
+    pub(super) summary: Summary,
+    pub(super) writers: Writers,
+    /// Outputs that could not be written.
+    pub(super) failed: Vec<WriteFailed>,
+}
+
+impl Rows {
+    /// Starts it.
+    pub(super) fn start(writers: Writers, context: Context) -> io::Result<Rows> {
+        let (sender, receiver) = sync_channel(QUEUE);
+        let written = Written {
+            summary: Summary::default(),
+            writers,
+            failed: Vec::new(),
+        };
+        let thread = thread::Builder::new()
+            .name("probe-rows".to_owned())
+            .spawn(move || written.run(&receiver, &context))?;
+        Ok(Rows {
+            batch: Vec::new(),
+            sender,
+            thread,
+        })
+    }
+
+    /// Takes a flow. Returns false where nobody is left to read what is written.
+    pub(super) fn take(&mut self, ended: Ended) -> bool {
+        self.batch.push(ended);
+        self.batch.len() < BATCH || self.hand_on()
+    }
+
+    fn hand_on(&mut self) -> bool {
+        self.sender.send(std::mem::take(&mut self.batch)).is_ok()
+    }
+
+    /// Waits until everything is written.
+    pub(super) fn finish(mut self) -> Written {
+        self.hand_on();
+        drop(self.sender);
+        match self.thread.join() {
+            Ok(written) => written,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
+impl Written {
+    fn run(mut self, batches: &Receiver<Vec<Ended>>, context: &Context) -> Written {
+        while let Ok(batch) = batches.recv() {
+            for ended in batch {
+                let record = ended.record();
+                self.summary.add(&record);
+                let failed = self.writers.write(&record, context);
+                self.failed.extend(failed);
+            }
+            if self.writers.is_empty() && !self.failed.is_empty() {
+                break;
+            }
+        }
+        let failed = self.writers.flush();
+        self.failed.extend(failed);
+        self
+    }
+}
