@@ -2,9 +2,10 @@
 //! with their times. What the packets mean is left to [`wire`](crate::wire), opening files to the
 //! caller.
 //!
-//! The readers are our own and not `pcap-parser`'s because of what a damaged file asks for: that
-//! crate gives up a block over one bad option, knows no Packet Blocks, turns every read error into
-//! one without a cause, and does not say where a file stops making sense.
+//! The readers are our own because of what `pcap-parser` 0.17 does with files that are not quite as
+//! usual: in big-endian sections it takes options' numbers for little-endian, it takes a packet
+//! longer than its block for the end of the file, it knows no Packet Blocks, and its read errors
+//! have no cause.
 
 mod endian;
 mod link;

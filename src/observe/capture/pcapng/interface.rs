@@ -29,7 +29,7 @@ pub(super) struct Interface {
 enum Unit {
     /// So many nanoseconds.
     Nanos(u64),
-    /// The so-manieth part of a nanosecond.
+    /// One of so many parts of a nanosecond.
     PartOfNano(i128),
     /// A second, halved so many times.
     HalvedSecond(u32),
