@@ -2,6 +2,7 @@
 //! is what its curl reported, what tshark shows, and what it said before.
 #![expect(
     clippy::disallowed_methods,
+    clippy::disallowed_types,
     clippy::unwrap_used,
     reason = "tests read the captures, and end at the first surprise"
 )]
@@ -13,7 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use common::{Row, probe, rows, stderr, stdout, tshark};
+use common::{Row, probe, rows, run, stderr, stdout, tshark};
 
 /// Where the servers of all of them listened.
 const SERVER: &str = "127.0.0.1:9292";
@@ -131,4 +132,58 @@ fn without_a_port_the_server_is_found() {
         assert!(said.contains(&format!(" to {SERVER} in ")), "{said}");
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     }
+}
+
+#[test]
+#[ignore = "needs editcap, which comes with tshark"]
+fn a_capture_gives_the_same_rows_as_pcapng() {
+    let folder = tempfile::tempdir().unwrap();
+    for kept in Kept::all() {
+        let name = kept.pcap.file_stem().unwrap().to_string_lossy();
+        let converted = folder.path().join(format!("{name}.pcapng"));
+        let (from, to) = (kept.pcap.to_string_lossy(), converted.to_string_lossy());
+        run("editcap", &["-F", "pcapng", &from, &to]);
+        let pcapng = Kept {
+            folder: kept.folder.clone(),
+            pcap: converted,
+        };
+        assert_eq!(stdout(&pcapng.read()), stdout(&kept.read()), "{name}");
+    }
+}
+
+#[test]
+fn a_capture_that_is_cut_off_gives_what_comes_before() {
+    let kept = &Kept::all()[0];
+    let bytes = fs::read(&kept.pcap).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let cut = folder.path().join("cut.pcap");
+    let whole = kept.rows();
+    // In the middle of a packet: none is as short as this.
+    fs::write(&cut, &bytes[..bytes.len() - 20]).unwrap();
+    let mut command = probe();
+    command
+        .arg("read")
+        .arg(&cut)
+        .args(["--csv", "-", "--quiet"]);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let said = stderr(&output);
+    let named = format!(
+        "{} is cut off in the middle of a packet, at byte ",
+        cut.display()
+    );
+    assert!(said.starts_with(&format!("probe: {named}")), "{said}");
+    assert_eq!(rows(&output.stdout).len(), whole.len());
+}
+
+#[test]
+fn a_capture_is_read_from_a_pipe() {
+    let kept = &Kept::all()[0];
+    let output = probe()
+        .args(["read", "-", "--port", "9292", "--quiet", "--csv", "-"])
+        .stdin(fs::File::open(&kept.pcap).unwrap())
+        .output()
+        .unwrap();
+    let outcomes = |rows: Vec<Row>| counts(rows.into_iter().map(|row| row["outcome"].clone()));
+    assert_eq!(outcomes(rows(&output.stdout)), outcomes(kept.rows()));
 }

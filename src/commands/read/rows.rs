@@ -43,7 +43,7 @@ impl Rows {
             .name("probe-rows".to_owned())
             .spawn(move || written.run(&receiver, &context))?;
         Ok(Rows {
-            batch: Vec::new(),
+            batch: Vec::with_capacity(BATCH),
             sender,
             thread,
         })
@@ -56,7 +56,8 @@ impl Rows {
     }
 
     fn hand_on(&mut self) -> bool {
-        self.sender.send(std::mem::take(&mut self.batch)).is_ok()
+        let full = std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH));
+        self.sender.send(full).is_ok()
     }
 
     /// Waits until everything is written.
