@@ -150,6 +150,9 @@ impl Exchanges {
         if first && !is_http {
             self.protocol = Protocol::Opaque { expect: None };
             times.request = Some(at);
+            // A server that spoke first, in whatever language, is judged by none but that.
+            times.malformed = None;
+            times.head = times.first_byte;
         }
     }
 

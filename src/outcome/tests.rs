@@ -270,6 +270,15 @@ fn bytes_that_are_no_http_request_are_answered_by_any_byte_and_fin() {
         live(&play(">S <S. >. >P.[tls] <. <P.[ssh] <F. >F. <.")),
         Outcome::Served
     );
+    // Mail, databases and others: the server greets first.
+    assert_eq!(
+        live(&play(">S <S. >. <P.[ssh] >P.[tls] <. <P.[ssh] <F. >F. <.")),
+        Outcome::Served
+    );
+    assert_eq!(
+        live(&play(">S <S. >. <P.[ssh] >P.[get] <. <F. >F. <.")),
+        Outcome::Malformed
+    );
     assert_eq!(
         live(&play(">S <S. >. >P.[tls] <. <F. >F. <.")),
         Outcome::ClosedEmpty
