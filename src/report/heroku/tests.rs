@@ -3,8 +3,7 @@ use std::net::SocketAddr;
 use proptest::prelude::*;
 
 use super::*;
-use crate::outcome::Cohort;
-use crate::record::{Caveats, RecordTimes, Vantages};
+use crate::record::RecordTimes;
 
 #[path = "../../../tests/common/logfmt.rs"]
 mod logfmt;
@@ -16,39 +15,17 @@ const MS: i64 = 1_000_000;
 /// A connection that took a millisecond and a half to open and ended five later, with that outcome.
 fn record(outcome: Outcome) -> Record {
     let opened = END - 6 * MS - MS / 2;
+    let server = SocketAddr::from(([10, 1, 2, 4], 9292));
     Record {
-        conn: 6,
-        cohort: Some(Cohort::Steady),
         src: Some(SocketAddr::from(([10, 1, 2, 3], 40_000))),
-        dst: SocketAddr::from(([10, 1, 2, 4], 9292)),
-        outcome,
-        socket_outcome: None,
-        cause: None,
-        candidates: &[],
-        evidence: Vantages::default(),
-        caveats: Caveats::default(),
-        retry_safe: None,
-        sequence: None,
-        conn_state: None,
-        history: None,
-        rst_kind: None,
-        curl_exit: None,
-        failure: None,
-        http_status: None,
-        requests: None,
-        responses: None,
-        request_bytes: None,
-        request_acked: None,
         response_bytes: Some(0),
-        syn_retransmits: None,
-        retransmits: None,
         times: RecordTimes {
             opened: Stamp(opened),
             syn_ack: Some(Stamp(opened + MS + MS / 2)),
             end: Some(Stamp(END)),
             ..RecordTimes::default()
         },
-        steps: None,
+        ..Record::new(6, server, outcome)
     }
 }
 
