@@ -83,6 +83,11 @@ impl Clock {
         Stamp(self.start_unix_ns) + self.start.elapsed()
     }
 
+    /// How long it still is to `at`; nothing where that has passed.
+    pub fn until(&self, at: Stamp) -> Duration {
+        Duration::from_nanos(u64::try_from(at.since(self.now())).unwrap_or(0))
+    }
+
     /// When the run clock was started.
     pub fn started(&self) -> Stamp {
         Stamp(self.start_unix_ns)

@@ -9,12 +9,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use rustix::event::{Timespec, epoll};
+use rustix::event::epoll;
 
 use self::conn::{Conn, Content, Io};
 use super::request::Template;
 use super::schedule::{Arrivals, Due, Schedule};
 use crate::outcome::{Attempt, Cohort, SocketEnd};
+use crate::sys::timespec;
 use crate::time::{Clock, Stamp};
 
 /// How long a connection whose response is complete is kept for the server's own FIN or RST, before
@@ -354,13 +355,7 @@ impl Engine {
     }
 
     fn wait(&mut self, until: Option<Stamp>) -> io::Result<usize> {
-        let timeout = until.map(|until| {
-            let left = until.since(self.clock.now()).max(0);
-            Timespec {
-                tv_sec: left / 1_000_000_000,
-                tv_nsec: left % 1_000_000_000,
-            }
-        });
+        let timeout = until.map(|until| timespec(self.clock.until(until)));
         match epoll::wait(&self.epoll, &mut self.events[..], timeout.as_ref()) {
             Ok(ready) => Ok(ready),
             Err(rustix::io::Errno::INTR) => Ok(0),

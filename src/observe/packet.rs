@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 
 use super::filter;
 use super::order::Order;
 use super::route::Route;
 use crate::sys::ring::{Layout, Ring, Tap};
+use crate::sys::timespec;
 use crate::time::{Clock, Stamp};
 use crate::wire::{self, Packet};
 
@@ -169,13 +170,9 @@ impl Reader {
 
     /// Waits for a full block, for as long as one may take to retire.
     fn wait(&self) {
-        let timeout = Timespec {
-            tv_sec: 0,
-            tv_nsec: i64::from(RETIRE.subsec_nanos()),
-        };
         let mut fds = [PollFd::new(&self.ring, PollFlags::IN)];
         // A failed poll only means that the ring is looked at again at once.
-        let _ = poll(&mut fds, Some(&timeout));
+        let _ = poll(&mut fds, Some(&timespec(RETIRE)));
     }
 
     fn finish(mut self) -> WireStats {

@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, getpid};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 
 use super::listener::Listener;
 use super::log::Log;
@@ -18,7 +18,7 @@ use super::once::Once;
 use super::pidfile::PidFile;
 use super::worker::Worker;
 use super::{Config, Policy, ServeError};
-use crate::sys::{capability, process, reason};
+use crate::sys::{capability, process, reason, timespec};
 use crate::time::{Clock, Stamp};
 
 /// A worker that dies is replaced at once, but no sooner than so long after it was started.
@@ -203,13 +203,8 @@ impl Master<'_> {
             .iter()
             .filter(|slot| slot.pid.is_none() && self.stopping.is_none())
             .map(|slot| slot.started + RESPAWN);
-        let timeout = respawn.chain(kill_at).min().map(|due| {
-            let ns = due.since(self.clock.now()).max(0);
-            Timespec {
-                tv_sec: ns / 1_000_000_000,
-                tv_nsec: ns % 1_000_000_000,
-            }
-        });
+        let due = respawn.chain(kill_at).min();
+        let timeout = due.map(|due| timespec(self.clock.until(due)));
         // Interrupted or not, everything is looked at afterwards.
         let _ = poll(&mut fds, timeout.as_ref());
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::signalfd::SignalFd;
 use nix::unistd::{Pid, getpid};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::client::{Client, Got, Stage, Status};
@@ -19,6 +19,7 @@ use super::once::Once;
 use super::phase::{Phase, Settling};
 use super::{Config, FirstRequest, Policy};
 use crate::sys::process::exit_now;
+use crate::sys::timespec;
 use crate::target::tree;
 use crate::time::{Clock, Stamp};
 
@@ -122,7 +123,7 @@ impl Worker<'_> {
         {
             fds.push(PollFd::new(listener, PollFlags::IN));
         }
-        let timeout = self.next_due().map(|due| self.until(due));
+        let timeout = self.next_due().map(|due| timespec(self.clock.until(due)));
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error),
@@ -154,14 +155,6 @@ impl Worker<'_> {
         let accept_again = self.accept_again.filter(|_| self.has_room());
         let times = [due, look, accept_again];
         times.into_iter().flatten().chain(deadline).min()
-    }
-
-    fn until(&self, due: Stamp) -> Timespec {
-        let ns = due.since(self.clock.now()).max(0);
-        Timespec {
-            tv_sec: ns / 1_000_000_000,
-            tv_nsec: ns % 1_000_000_000,
-        }
     }
 
     fn take_signals(&mut self) {

@@ -18,14 +18,14 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 
 use self::output::Output;
 use super::listener;
 use super::process::Process;
 use super::tree;
 use super::trigger::Shells;
-use crate::sys::{self, reason};
+use crate::sys::{self, reason, timespec};
 use crate::time::{Clock, Stamp};
 
 /// How long is spent on killing what will not end.
@@ -390,13 +390,6 @@ fn wait_for_exit(process: &Process, patience: Duration) {
         None => {
             let _ = poll(&mut [], Some(&timeout));
         }
-    }
-}
-
-fn timespec(span: Duration) -> Timespec {
-    Timespec {
-        tv_sec: i64::try_from(span.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: i64::from(span.subsec_nanos()),
     }
 }
 
