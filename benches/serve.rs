@@ -17,16 +17,14 @@ use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use common::{CONCURRENCY, Nginx, TARGET, bare_loop, enter_namespace, median, rate, terminate};
+use common::{
+    CONCURRENCY, Nginx, TARGET, bare_loop, enter_namespace, median, rate, rounds_and_connections,
+    terminate,
+};
 use nix::sys::signal::Signal;
 
 fn main() -> io::Result<()> {
-    // Cargo hands `--bench` on.
-    let mut numbers = std::env::args()
-        .skip(1)
-        .filter_map(|word| word.parse().ok());
-    let rounds: usize = numbers.next().unwrap_or(7);
-    let connections: usize = numbers.next().unwrap_or(30_000);
+    let (rounds, connections) = rounds_and_connections();
     enter_namespace()?;
     let folder = tempfile::tempdir()?;
     let mut nginx = Vec::new();

@@ -1,6 +1,7 @@
 //! One file a subcommand: each wires the rooms together. Nothing else knows them all.
 
 mod demo;
+mod ending;
 mod interrupt;
 mod main_job;
 mod outputs;
@@ -35,10 +36,21 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            say(&mut io::stderr(), &format!("probe: {error:#}\n"));
+            tell(&format!("{error:#}"));
             ExitCode::from(2)
         }
     }
+}
+
+/// The command line as text, a word each.
+fn command_line(words: &[OsString]) -> Vec<String> {
+    let text = |word: &OsString| word.to_string_lossy().into_owned();
+    words.iter().map(text).collect()
+}
+
+/// Says a line on stderr.
+fn tell(line: &str) {
+    say(&mut io::stderr(), &format!("probe: {line}\n"));
 }
 
 /// Prints to a stream whose reader may have gone away, which is not our affair.

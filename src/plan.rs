@@ -178,11 +178,7 @@ impl Plan {
                 Observe::Only { wire: false } => WireWish::Off,
             },
             outputs,
-            max_lost: args
-                .job
-                .output
-                .max_lost
-                .or(args.job.output.fail_on_loss.then_some(0)),
+            max_lost: args.job.output.max_lost(),
             notes,
         })
     }

@@ -31,6 +31,18 @@ pub(crate) const CONCURRENCY: usize = 64;
 pub(crate) const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: 127.0.0.1:8088\r\nUser-Agent: bare\r\n\
     Accept: */*\r\nX-Request-Id: 20261122T234816-6775-12345\r\nConnection: close\r\n\r\n";
 
+/// Rounds and connections, as the command line has them behind `--`.
+pub(crate) fn rounds_and_connections() -> (usize, usize) {
+    // Cargo hands `--bench` on.
+    let mut numbers = std::env::args()
+        .skip(1)
+        .filter_map(|word| word.parse().ok());
+    (
+        numbers.next().unwrap_or(7),
+        numbers.next().unwrap_or(30_000),
+    )
+}
+
 /// Moves into a network namespace of our own, with its loopback up.
 pub(crate) fn enter_namespace() -> io::Result<()> {
     unshare(CloneFlags::CLONE_NEWNET)?;

@@ -247,11 +247,11 @@ pub(crate) struct OutputArgs {
         conflicts_with = "fail_on_loss",
         help_heading = "Output"
     )]
-    pub(crate) max_lost: Option<u64>,
+    max_lost: Option<u64>,
 
     /// The same with N = 0
     #[arg(long, help_heading = "Output")]
-    pub(crate) fail_on_loss: bool,
+    fail_on_loss: bool,
 
     /// Print no table, no progress and no notes
     #[arg(short = 'q', long, help_heading = "Output")]
@@ -260,6 +260,13 @@ pub(crate) struct OutputArgs {
     /// Print help
     #[arg(short = 'h', long, action = ArgAction::Help, help_heading = "Output")]
     help: Option<bool>,
+}
+
+impl OutputArgs {
+    /// The most that may be lost, if anything limits that.
+    pub(crate) fn max_lost(&self) -> Option<u64> {
+        self.max_lost.or(self.fail_on_loss.then_some(0))
+    }
 }
 
 /// What stdout shows.

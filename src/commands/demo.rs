@@ -2,7 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
@@ -76,7 +76,7 @@ fn possible(left_out: &mut Vec<String>) -> Vec<Policy> {
 /// The command that starts the server.
 fn start(program: &Path, server: &ServerArgs, policy: Policy) -> Vec<OsString> {
     let words = ["serve", "--listen", "127.0.0.1:0", "--tied-to"].map(OsString::from);
-    let mut command = vec![PathBuf::from(program).into_os_string()];
+    let mut command = vec![program.as_os_str().to_owned()];
     command.extend(words);
     command.push(getpid().to_string().into());
     command.extend(server.words(policy));

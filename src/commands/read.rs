@@ -6,15 +6,16 @@ mod rows;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, Read};
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, anyhow};
 
 use self::rows::{Rows, Written};
+use super::ending::{Failures, gate_failure, print_table};
 use super::outputs::{self, OpenOutputs, WriteFailed};
-use super::say;
+use super::{command_line, tell};
 use crate::cli::ReadArgs;
 use crate::observe::capture::{CaptureReader, Content, Frame};
 use crate::outcome::Outcome;
@@ -24,7 +25,6 @@ use crate::report::Context;
 use crate::report::read::{CaptureReport, ReadReport};
 use crate::report::run::{SCHEMA, SummaryReport};
 use crate::report::table::{self, Setting, plural};
-use crate::summary::Summary;
 use crate::sys::reason;
 use crate::wire::{self, Packet};
 
@@ -47,11 +47,8 @@ pub(super) fn run(args: ReadArgs, words: &[OsString]) -> Result<ExitCode> {
         capture: CaptureReport::default(),
     };
     work.read(reader);
-    let result = work.finish(opened, context, words);
-    if !plan.outputs.quiet {
-        result.print();
-    }
-    Ok(ExitCode::from(result.exit_code(&name, plan.max_lost)))
+    let finished = work.finish(opened, context, words);
+    Ok(ExitCode::from(finished.report(&name, &plan)))
 }
 
 fn open(file: Option<&Path>) -> Result<Box<dyn Read>> {
@@ -129,9 +126,7 @@ impl Work {
             return;
         };
         match wire::parse(at, bytes, len) {
-            Ok(Packet::Segment(segment)) => {
-                self.reading.segment(&segment);
-            }
+            Ok(Packet::Segment(segment)) => self.reading.segment(&segment),
             Ok(Packet::IcmpError(error)) => self.reading.icmp(&error),
             Ok(Packet::Fragment) => self.capture.fragments += 1,
             Ok(Packet::Other) => {}
@@ -172,15 +167,6 @@ struct Finished {
 }
 
 impl Finished {
-    fn print(&self) {
-        let text = table::render(&self.written.summary, &self.setting());
-        if self.opened.stdout_taken {
-            say(&mut io::stderr(), &text);
-        } else {
-            say(&mut io::stdout(), &text);
-        }
-    }
-
     fn write_run_json(&mut self, words: &[OsString]) -> Result<(), WriteFailed> {
         let fail = |error: io::Error| WriteFailed {
             name: "run.json".to_owned(),
@@ -195,10 +181,7 @@ impl Finished {
             schema: SCHEMA,
             run_id: self.context.run_id.clone(),
             probe_version: env!("CARGO_PKG_VERSION"),
-            command: words
-                .iter()
-                .map(|word| word.to_string_lossy().into_owned())
-                .collect(),
+            command: command_line(words),
             servers: self.servers(),
             capture: self.capture.clone(),
             summary: SummaryReport::new(&self.written.summary, self.context.signal),
@@ -266,49 +249,35 @@ impl Finished {
         notes
     }
 
-    /// Says what went wrong, and how to exit.
-    fn exit_code(&self, name: &str, max_lost: Option<u64>) -> u8 {
-        let tell = |line: String| say(&mut io::stderr(), &format!("probe: {line}\n"));
+    /// Prints the table and what went wrong, and says how to exit.
+    fn report(&self, name: &str, plan: &ReadPlan) -> u8 {
+        let mut failures = Failures::default();
+        for failed in &self.written.failed {
+            failures.add("", &failed.name, &failed.error);
+        }
+        if !plan.outputs.quiet {
+            let text = table::render(&self.written.summary, &self.setting());
+            print_table(&text, self.opened.stdout_taken, &mut failures);
+        }
         if let Some(offset) = self.capture.cut_off_at_byte {
-            tell(format!(
+            tell(&format!(
                 "{name} is cut off in the middle of a packet, at byte {offset}"
             ));
         }
-        let mut code = 0;
         if let Some(error) = &self.capture.error {
-            tell(format!("{name}: {error}; everything before it was read"));
-            code = 2;
+            tell(&format!("{name}: {error}; everything before it was read"));
         }
-        for failed in &self.written.failed {
-            // A reader that went away has what it wanted.
-            if failed.error.kind() != ErrorKind::BrokenPipe {
-                let why = reason(&failed.error);
-                tell(format!(
-                    "cannot write {}: {why}; make room or give another path",
-                    failed.name
-                ));
-                code = 2;
-            }
+        failures.tell();
+        if self.capture.error.is_some() || !failures.is_empty() {
+            return 2;
         }
-        if code == 0
-            && let Some(why) =
-                max_lost.and_then(|max_lost| failure(&self.written.summary, max_lost))
-        {
-            tell(format!("gate failed: {why}"));
-            code = 1;
-        }
-        code
-    }
-}
-
-/// Why the gate fails: more were lost than may be, or nothing certain was seen.
-fn failure(summary: &Summary, max_lost: u64) -> Option<String> {
-    let unfinished = summary.count(Outcome::Unfinished);
-    if summary.lost > max_lost {
-        Some(format!("{} lost, at most {max_lost} allowed", summary.lost))
-    } else if summary.count(Outcome::Served) == 0 {
-        Some("nothing was served".to_owned())
-    } else {
-        (unfinished > 0).then(|| format!("{unfinished} unfinished"))
+        let summary = &self.written.summary;
+        let unserved = (summary.count(Outcome::Served) == 0).then(String::new);
+        let why = |max_lost| gate_failure(summary, max_lost, unserved);
+        let Some(why) = plan.max_lost.and_then(why) else {
+            return 0;
+        };
+        tell(&format!("gate failed: {why}"));
+        1
     }
 }

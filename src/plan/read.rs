@@ -30,10 +30,7 @@ impl ReadPlan {
             side: side(args.port, args.server.as_deref())?,
             signal: args.signal_at.as_deref().map(signal_at).transpose()?,
             outputs,
-            max_lost: args
-                .output
-                .max_lost
-                .or(args.output.fail_on_loss.then_some(0)),
+            max_lost: args.output.max_lost(),
             file: Some(args.capture).filter(|file| file.as_os_str() != "-"),
         })
     }

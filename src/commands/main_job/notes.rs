@@ -1,10 +1,8 @@
 //! What the user should know of a run, said on stderr as it comes up.
 
-use std::io;
-
 use indicatif::ProgressBar;
 
-use crate::commands::say;
+use crate::commands::tell;
 
 /// Things the user should know: each said on stderr once, however many runs it holds for, and listed
 /// in the run.json of each of them.
@@ -48,8 +46,7 @@ impl Notes {
     pub(super) fn tell(&mut self, line: String) {
         if !self.said.contains(&line) {
             if !self.quiet {
-                self.bar
-                    .suspend(|| say(&mut io::stderr(), &format!("probe: {line}\n")));
+                self.bar.suspend(|| tell(&line));
             }
             self.said.push(line.clone());
         }

@@ -1,52 +1,18 @@
 //! What a series of runs says in the end: the table, whether a gate failed, and the exit code.
 
-use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use anyhow::{Error, Result};
 
-use super::case::{Case, RunName};
+use super::case::Case;
 use super::one::Finished;
 use super::remarks::{late, unknown_causes};
 use super::tally::{Tally, counted, share};
-use crate::commands::say;
-use crate::outcome::Outcome;
+use crate::commands::ending::{Failures, gate_failure, print_table};
+use crate::commands::tell;
 use crate::plan::Plan;
 use crate::report::table::{self, PoolSetting, Setting};
 use crate::summary::{Pool, Summary};
-use crate::sys::reason;
-
-/// Outputs that could not be written.
-#[derive(Default)]
-pub(super) struct Failures {
-    sentences: Vec<String>,
-}
-
-impl Failures {
-    /// Notes that `output` of a run failed.
-    pub(super) fn add(&mut self, run: &RunName, output: &str, error: &io::Error) {
-        let run = run
-            .spoken()
-            .map_or_else(String::new, |run| format!("{run}: "));
-        self.note(&run, output, error);
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.sentences.is_empty()
-    }
-
-    fn note(&mut self, before: &str, output: &str, error: &io::Error) {
-        // A reader that went away has what it wanted.
-        if error.kind() == ErrorKind::BrokenPipe {
-            return;
-        }
-        self.sentences.push(format!(
-            "{before}cannot write {output}: {}; make room or give another path (what was measured \
-             is in the outputs that could be written)",
-            reason(error)
-        ));
-    }
-}
 
 /// What was measured of a case.
 pub(in crate::commands) struct CaseMeasured {
@@ -140,10 +106,10 @@ impl Measured {
         if nothing && !self.quiet {
             tell("interrupted before the first connection");
         } else if !self.quiet {
-            self.print(&table(&self));
+            let text = table(&self);
+            print_table(&text, self.stdout_taken, &mut self.failures);
         }
-        // Even where nothing else is said.
-        self.failures.sentences.iter().for_each(|line| tell(line));
+        self.failures.tell();
         let code = if !self.failures.is_empty() {
             2
         } else if let Some(code) = self.interrupted {
@@ -154,20 +120,6 @@ impl Measured {
         match self.stopped {
             Some(error) => Err(error),
             None => Ok(ExitCode::from(code)),
-        }
-    }
-
-    fn print(&mut self, text: &str) {
-        if self.stdout_taken {
-            say(&mut io::stderr(), text);
-            return;
-        }
-        let mut stdout = io::stdout();
-        let printed = stdout
-            .write_all(text.as_bytes())
-            .and_then(|()| stdout.flush());
-        if let Err(error) = printed {
-            self.failures.note("", "the table to stdout", &error);
         }
     }
 
@@ -224,19 +176,11 @@ impl Measured {
         let Some(max_lost) = self.max_lost else {
             return 0;
         };
-        let summary = self.summary();
-        let uncertain = summary.count(Outcome::LocalError) + summary.count(Outcome::Unfinished);
         let unserved: usize = self.cases.iter().map(|case| case.pool.unserved).sum();
+        let unserved = (unserved > 0).then(|| self.in_runs(unserved));
         let failed = self.tally.failed_triggers();
-        let why = if summary.lost > max_lost {
-            format!("{} lost, at most {max_lost} allowed", summary.lost)
-        } else if unserved > 0 {
-            format!("nothing was served{}", self.in_runs(unserved))
-        } else if uncertain > 0 {
-            format!("{uncertain} local_error or unfinished")
-        } else if failed > 0 {
-            format!("a trigger failed{}", self.in_runs(failed))
-        } else {
+        let trigger = || (failed > 0).then(|| format!("a trigger failed{}", self.in_runs(failed)));
+        let Some(why) = gate_failure(&self.summary(), max_lost, unserved).or_else(trigger) else {
             return 0;
         };
         tell(&format!("gate failed: {why}"));
@@ -251,8 +195,4 @@ impl Measured {
             format!(" in {}", share(n, self.runs()))
         }
     }
-}
-
-fn tell(line: &str) {
-    say(&mut io::stderr(), &format!("probe: {line}\n"));
 }

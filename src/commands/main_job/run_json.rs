@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use super::measure::Log;
 use super::one::Finished;
 use super::server::StartedServer;
+use crate::commands::command_line;
 use crate::report::run::{
     ClockReport, ExitReport, RunReport, SCHEMA, ServerReport, SummaryReport, TriggerReport,
     VantageReport,
@@ -21,10 +22,7 @@ impl Finished {
             schema: SCHEMA,
             run_id: self.run_id.clone(),
             probe_version: env!("CARGO_PKG_VERSION"),
-            command: words
-                .iter()
-                .map(|w| w.to_string_lossy().into_owned())
-                .collect(),
+            command: command_line(words),
             target: self.target_name(),
             kernel: host::kernel(),
             sysctls: host::sysctls(),

@@ -11,7 +11,8 @@ use super::case::{Case, RunName};
 use super::notes::Notes;
 use super::one::{Finished, OneRun, wire_refused};
 use super::progress;
-use super::report::{Failures, Measured};
+use super::report::Measured;
+use crate::commands::ending::Failures;
 use crate::commands::interrupt::Interrupt;
 use crate::commands::outputs::{self, OpenOutputs, RunFiles};
 use crate::observe::packet::PacketTap;
@@ -157,18 +158,21 @@ impl<'a> Series<'a> {
         self.opened.writers = std::mem::take(&mut recorded.writers);
         self.opened.writers.end_run();
         self.unread = !recorded.failed.is_empty() && self.opened.writers.is_empty();
+        let whose = name
+            .spoken()
+            .map_or_else(String::new, |run| format!("{run}: "));
         for failed in &recorded.failed {
-            self.failures.add(name, &failed.name, &failed.error);
+            self.failures.add(&whose, &failed.name, &failed.error);
         }
         let stop = run.server.as_ref().and_then(|s| s.stop.as_ref());
         if let Some(error) = stop.and_then(|stop| stop.log_error.as_ref()) {
-            self.failures.add(name, "server.log", error);
+            self.failures.add(&whose, "server.log", error);
         }
         if let Some((path, file)) = &files.run {
             let report = run.run_json(self.words, self.notes.lines());
             if let Err(error) = serde_json::to_writer_pretty(file, &report) {
                 let path = path.display().to_string();
-                self.failures.add(name, &path, &error.into());
+                self.failures.add(&whose, &path, &error.into());
             }
         }
     }
