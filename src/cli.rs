@@ -1,6 +1,7 @@
 //! The command line as typed. Slips get a remedy here; whether the values make sense together is
 //! left to [`plan`](crate::plan).
 
+mod compare;
 mod demo;
 mod read;
 mod run;
@@ -12,6 +13,7 @@ use std::ffi::OsString;
 
 use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches};
 
+pub(crate) use compare::CompareArgs;
 pub(crate) use demo::DemoArgs;
 pub(crate) use read::ReadArgs;
 pub(crate) use run::{Format, JobArgs, OutputArgs, RunArgs};
@@ -28,6 +30,8 @@ pub(crate) enum Request {
     Demo(Box<DemoArgs>),
     /// A capture that somebody took.
     Read(Box<ReadArgs>),
+    /// A run held against a capture.
+    Compare(Box<CompareArgs>),
     /// The embedded server alone.
     Serve(Box<ServeArgs>),
     /// Help or the version was asked for, and printed.
@@ -67,6 +71,7 @@ pub(crate) fn parse(words: &[OsString]) -> Result<Request, Slip> {
         ))),
         (Some(("demo", matches)), None) => Ok(Request::Demo(Box::new(read(matches)?))),
         (Some(("read", matches)), None) => Ok(Request::Read(Box::new(read(matches)?))),
+        (Some(("compare", matches)), None) => Ok(Request::Compare(Box::new(read(matches)?))),
         (Some((_, matches)), None) => Ok(Request::Serve(Box::new(read(matches)?))),
         (None, Some([])) => Err(Slip(
             "`--` is followed by no command; put the server's start command behind it".to_owned(),
@@ -97,6 +102,7 @@ fn clap_command() -> Command {
         .subcommand(demo::command())
         .subcommand(ServeArgs::command())
         .subcommand(ReadArgs::command())
+        .subcommand(CompareArgs::command())
         .disable_help_subcommand(true)
         .subcommand_help_heading("Commands")
 }

@@ -1,5 +1,6 @@
 //! One file a subcommand: each wires the rooms together. Nothing else knows them all.
 
+mod compare;
 mod demo;
 mod ending;
 mod interrupt;
@@ -30,6 +31,7 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(Request::Run(args)) => main_job::run(*args, &words),
         Ok(Request::Demo(args)) => demo::run(*args, &words),
         Ok(Request::Read(args)) => read::run(*args, &words),
+        Ok(Request::Compare(args)) => compare::run(*args),
         Ok(Request::Serve(args)) => serve::run(*args),
         Err(slip) => Err(slip.into()),
     };

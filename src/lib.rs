@@ -28,6 +28,8 @@ pub mod cause;
 
 pub mod record;
 
+pub mod reconcile;
+
 pub mod summary;
 
 // Records become bytes.
@@ -35,6 +37,7 @@ mod report;
 
 // What wires the rooms together, and what they stand on.
 mod commands;
+mod recorded;
 mod sys;
 pub mod time;
 

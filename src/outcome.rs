@@ -87,6 +87,11 @@ impl Outcome {
         }
     }
 
+    /// The outcome that a word stands for.
+    pub fn from_word(word: &str) -> Option<Outcome> {
+        Outcome::ALL.into_iter().find(|o| o.word() == word)
+    }
+
     /// Whether a connection that the server's kernel took got no complete response; none where that
     /// cannot be said.
     pub fn is_lost(self) -> Option<bool> {

@@ -5,6 +5,7 @@
     reason = "request and pid files are read here"
 )]
 
+pub(crate) mod compare;
 mod load;
 pub(crate) mod read;
 mod request;

@@ -11,7 +11,7 @@ use crate::outcome::{Attempt, Cohort, Errno, Failure, Outcome};
 use crate::sequence::Sequence;
 use crate::time::Stamp;
 
-pub use capture::{Ended, Reading, ServerSide};
+pub use capture::{Ended, Placed, Reading, ServerSide};
 pub use join::Join;
 
 /// One connection, as all vantages together tell it. What was not seen is `None`.
@@ -209,6 +209,22 @@ pub struct Caveats {
 }
 
 impl Caveats {
+    /// The caveats that words joined by `+` stand for.
+    pub fn from_words(words: &str) -> Option<Caveats> {
+        let mut caveats = Caveats::default();
+        for word in words.split('+').filter(|word| !word.is_empty()) {
+            *match word {
+                "capture_start" => &mut caveats.capture_start,
+                "capture_end" => &mut caveats.capture_end,
+                "hole" => &mut caveats.hole,
+                "snapped" => &mut caveats.snapped,
+                "vantages_differ" => &mut caveats.vantages_differ,
+                _ => return None,
+            } = true;
+        }
+        Some(caveats)
+    }
+
     /// The words for them.
     pub fn words(self) -> impl Iterator<Item = &'static str> {
         [

@@ -1,6 +1,7 @@
 //! From records to bytes, one file a format. Nothing is decided here.
 
 pub(crate) mod columns;
+pub(crate) mod comparison;
 pub(crate) mod csv;
 pub(crate) mod demo;
 pub(crate) mod events;

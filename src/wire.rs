@@ -1,6 +1,7 @@
 //! From bytes to segments: one IP packet in, one [`Packet`] out, lengths as they were on the wire.
 //! What the segments of a connection mean together is left to [`flow`](crate::flow).
 
+mod digest;
 mod icmp;
 mod ip;
 mod tcp;
@@ -12,6 +13,7 @@ use pnet_packet::ip::IpNextHeaderProtocols;
 
 use crate::time::Stamp;
 
+pub use digest::{Digest, Likeness};
 pub use icmp::IcmpError;
 pub use tcp::{Options, Segment};
 

@@ -7,7 +7,15 @@ use std::path::{Path, PathBuf};
 
 /// Where values go in and values come out.
 const PURE: &[&str] = &[
-    "wire", "flow", "http", "sequence", "outcome", "cause", "record", "summary",
+    "wire",
+    "flow",
+    "http",
+    "sequence",
+    "outcome",
+    "cause",
+    "record",
+    "summary",
+    "reconcile",
 ];
 
 /// What they may take from the crate besides each other: a type that is a number of nanoseconds.

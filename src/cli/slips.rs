@@ -46,6 +46,7 @@ fn stray_behind(name: &str, stray: &str) -> String {
         "serve" if looks_like_target(stray) => {
             format!("`{stray}` looks like an address; give it as --listen {stray}")
         }
+        "compare" => format!("`probe compare` takes a run and a capture; leave out `{stray}`"),
         "read" => format!("`probe read` reads one capture at a time; leave out `{stray}`"),
         "demo" => format!(
             "`probe demo` brings its own server and takes options only; leave out `{stray}`, or \

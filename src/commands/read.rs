@@ -126,7 +126,9 @@ impl Work {
             return;
         };
         match wire::parse(at, bytes, len) {
-            Ok(Packet::Segment(segment)) => self.reading.segment(&segment),
+            Ok(Packet::Segment(segment)) => {
+                self.reading.segment(&segment);
+            }
             Ok(Packet::IcmpError(error)) => self.reading.icmp(&error),
             Ok(Packet::Fragment) => self.capture.fragments += 1,
             Ok(Packet::Other) => {}

@@ -36,7 +36,7 @@ impl ReadPlan {
     }
 }
 
-fn side(port: Option<u16>, server: Option<&str>) -> Result<ServerSide, PlanError> {
+pub(super) fn side(port: Option<u16>, server: Option<&str>) -> Result<ServerSide, PlanError> {
     match (port, server) {
         (Some(0), _) => refuse("port 0 is no server's; give the port it listened on"),
         (Some(port), _) => Ok(ServerSide::Port(port)),

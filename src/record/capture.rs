@@ -48,6 +48,15 @@ pub struct Reading {
     looked: Stamp,
 }
 
+/// Where a segment belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// The connection's number, in the order in which they began.
+    pub conn: u64,
+    /// Its ends.
+    pub ends: Ends,
+}
+
 /// A flow of which nothing more is expected.
 #[derive(Debug)]
 pub struct Ended {
@@ -71,21 +80,23 @@ impl Reading {
         }
     }
 
-    /// Takes the next segment.
-    pub fn segment(&mut self, segment: &Segment) {
+    /// That address is a server's: what passes to and from it is told apart without a SYN too.
+    pub fn expect_server(&mut self, server: SocketAddr) {
+        self.servers.entry(server).or_default();
+    }
+
+    /// Takes the next segment; returns whose it is, if that can be told.
+    pub fn segment(&mut self, segment: &Segment) -> Option<Placed> {
         let (first, last) = self.span.unwrap_or((segment.at, segment.at));
         self.span = Some((first.min(segment.at), last.max(segment.at)));
-        let Some(ends) = self.ends(segment) else {
-            return;
-        };
-        let taken = self
-            .open
-            .get_mut(&ends)
-            .is_some_and(|open| open.flow.push(segment));
-        if !taken {
-            self.begin(ends, segment);
-        }
+        let ends = self.ends(segment)?;
+        let taken = self.open.get_mut(&ends).and_then(|open| {
+            let taken = open.flow.push(segment);
+            taken.then_some(open.conn)
+        });
+        let conn = taken.unwrap_or_else(|| self.begin(ends, segment));
         self.look(segment.at);
+        Some(Placed { conn, ends })
     }
 
     /// Takes an ICMP error about a segment of a client's.
@@ -170,7 +181,7 @@ impl Reading {
         only(&known).or_else(|| only(&serves))
     }
 
-    fn begin(&mut self, ends: Ends, first: &Segment) {
+    fn begin(&mut self, ends: Ends, first: &Segment) -> u64 {
         self.conns += 1;
         *self.servers.entry(ends.server).or_default() += 1;
         let flow = Flow::new(ends, Protocol::Http, self.keep_steps, first);
@@ -182,6 +193,7 @@ impl Reading {
         if let Some(before) = self.open.insert(ends, open) {
             self.complete(vec![before]);
         }
+        self.conns
     }
 
     /// Every now and then makes records of the flows that are over.
@@ -204,6 +216,16 @@ impl Reading {
 }
 
 impl Ended {
+    /// The connection's number, in the order in which they began.
+    pub fn conn(&self) -> u64 {
+        self.conn
+    }
+
+    /// What its packets tell.
+    pub fn flow(&self) -> &Flow {
+        &self.flow
+    }
+
     /// Makes its record.
     pub fn record(self) -> Record {
         let Ended { conn, mut flow } = self;

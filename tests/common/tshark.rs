@@ -116,16 +116,22 @@ impl Capture {
     }
 
     /// Ends the recording once it has seen everything up to now, and tells the connections to
-    /// `server`. The marker is sent to `server`'s address, so that it takes the same way.
-    pub(crate) fn finish(mut self, server: SocketAddr) -> Vec<CapturedFlow> {
-        let unspecified: IpAddr = if server.is_ipv4() {
+    /// `server`, which is where the marker goes, so that it takes the same way.
+    pub(crate) fn finish(self, server: SocketAddr) -> Vec<CapturedFlow> {
+        flows(frames(&self.end(server.ip())), server)
+    }
+
+    /// The same, and hands over the file as tcpdump wrote it. The marker, sent to `host`, is its last
+    /// packet.
+    pub(crate) fn end(mut self, host: IpAddr) -> Vec<u8> {
+        let unspecified: IpAddr = if host.is_ipv4() {
             [0; 4].into()
         } else {
             [0; 16].into()
         };
         let socket = UdpSocket::bind((unspecified, 0)).expect("a UDP socket");
         socket
-            .send_to(MARKER, (server.ip(), MARKER_PORT))
+            .send_to(MARKER, (host, MARKER_PORT))
             .expect("the marker is sent");
         let bytes = self
             .recorded
@@ -140,7 +146,7 @@ impl Capture {
             said.contains("\n0 packets dropped by kernel"),
             "tcpdump itself lost packets: {said}"
         );
-        flows(frames(&bytes), server)
+        bytes
     }
 }
 

@@ -1,0 +1,126 @@
+//! `probe compare`: what a run tells of its connections, held against a capture of them.
+#![expect(
+    clippy::disallowed_types,
+    reason = "what is compared is opened here, and where rows go"
+)]
+
+mod capture;
+mod run;
+
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal, Read, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Result, anyhow};
+
+use self::capture::{Expected, Taken};
+use super::ending::{Failures, print_table};
+use super::tell;
+use crate::cli::CompareArgs;
+use crate::outcome::Watch;
+use crate::plan::compare::ComparePlan;
+use crate::reconcile::{self, Comparison, Source, Told, Verdict};
+use crate::record::ServerSide;
+use crate::report::comparison;
+use crate::sys::reason;
+
+/// Compares, and says what differs.
+pub(super) fn run(args: CompareArgs) -> Result<ExitCode> {
+    let plan = ComparePlan::check(args)?;
+    if plan.capture.is_none() && io::stdin().is_terminal() {
+        return Err(anyhow!(
+            "stdin is a terminal; pipe a capture into it, or give a file"
+        ));
+    }
+    let csv = plan.csv.as_deref().map(create).transpose()?;
+    let first = run::read(&plan.run, plan.side)?;
+    let second = read_capture(&plan, &first.told)?;
+    let compared = reconcile::compare(&first.told, &second.told, plan.strictness);
+    let mut failures = Failures::default();
+    if let Some((name, file)) = csv
+        && let Err(error) = comparison::csv::write(file, &compared, &first.told, &second.told)
+    {
+        failures.add("", &name, &error);
+    }
+    if !plan.quiet {
+        let names = [name_of(Some(&plan.run)), name_of(plan.capture.as_deref())];
+        let mut text = comparison::render(&compared, &first.told, &second.told, &names);
+        for note in first.notes.iter().chain(&second.notes) {
+            text.push_str(note);
+            text.push('\n');
+        }
+        let stdout_taken = plan.csv.as_deref() == Some(Path::new("-"));
+        print_table(&text, stdout_taken, &mut failures);
+    }
+    let broken = [&first, &second]
+        .into_iter()
+        .filter_map(|taken| taken.error.as_ref());
+    let broken: Vec<&String> = broken.collect();
+    broken.iter().for_each(|error| tell(error));
+    failures.tell();
+    Ok(ExitCode::from(
+        if !broken.is_empty() || !failures.is_empty() {
+            2
+        } else {
+            u8::from(differs(&compared))
+        },
+    ))
+}
+
+fn differs(compared: &Comparison) -> bool {
+    let mut pairs = compared.pairs.iter();
+    pairs.any(|pair| pair.verdict() == Verdict::Differs)
+}
+
+/// Reads the capture; whom the run talked to is the server, unless that was said.
+fn read_capture(plan: &ComparePlan, run: &Told) -> Result<Taken> {
+    let is_run = matches!(run.source, Source::Run { .. });
+    let expected = Expected {
+        side: plan.side.unwrap_or(ServerSide::FromSyns),
+        servers: run.accounts.iter().map(|account| account.server).collect(),
+        watch: if is_run {
+            Watch::Live {
+                deadline: None,
+                abandoned: None,
+            }
+        } else {
+            Watch::Capture
+        },
+    };
+    let name = name_of(plan.capture.as_deref());
+    let input: Box<dyn Read> = match &plan.capture {
+        Some(file) => Box::new(open(file)?),
+        None => Box::new(io::stdin()),
+    };
+    capture::read(input, &name, &expected)
+}
+
+fn name_of(file: Option<&Path>) -> String {
+    file.map_or_else(|| "stdin".to_owned(), |file| file.display().to_string())
+}
+
+fn open(file: &Path) -> Result<File> {
+    File::open(file).map_err(|error| {
+        anyhow!(
+            "cannot read {}: {}; give a file that exists and may be read",
+            file.display(),
+            reason(&error)
+        )
+    })
+}
+
+/// Opens what rows are written to, before anything is read.
+fn create(path: &Path) -> Result<(String, Box<dyn Write>)> {
+    if path == Path::new("-") {
+        return Ok(("stdout".to_owned(), Box::new(io::stdout())));
+    }
+    let name = path.display().to_string();
+    match File::create(path) {
+        Ok(file) => Ok((name, Box::new(BufWriter::new(file)))),
+        Err(error) => Err(anyhow!(
+            "cannot write {name}: {}; give a path whose folder exists and may be written to",
+            reason(&error)
+        )),
+    }
+}

@@ -1,0 +1,165 @@
+//! A capture as one side of a comparison: each of its connections with all of its segments.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io::Read;
+use std::net::SocketAddr;
+
+use anyhow::{Result, anyhow};
+
+use crate::observe::capture::{CaptureReader, Content, Frame};
+use crate::outcome::{Facts, Watch, wire_facts};
+use crate::reconcile::{Account, Noted, Told, Trace};
+use crate::record::{Ended, Reading, ServerSide};
+use crate::report::table::plural;
+use crate::wire::{self, Digest, Packet};
+
+/// One side, read.
+pub(super) struct Taken {
+    pub(super) told: Told,
+    /// What to know about it, a line each.
+    pub(super) notes: Vec<String>,
+    /// Why it was not read to its end.
+    pub(super) error: Option<String>,
+}
+
+/// What is known of a capture's connections before it is read.
+pub(super) struct Expected {
+    /// Which end is the server.
+    pub(super) side: ServerSide,
+    /// Whom the run talked to; empty where anybody will do.
+    pub(super) servers: BTreeSet<SocketAddr>,
+    /// What is known of their clients.
+    pub(super) watch: Watch,
+}
+
+/// Reads all of it.
+pub(super) fn read(input: impl Read, name: &str, expected: &Expected) -> Result<Taken> {
+    let mut reader = CaptureReader::open(input).map_err(|error| anyhow!("{name}: {error}"))?;
+    let mut collector = Collector {
+        expected,
+        reading: Reading::new(expected.side, false),
+        segments: HashMap::new(),
+        told: Told::default(),
+        left_out: 0,
+    };
+    for &server in &expected.servers {
+        collector.reading.expect_server(server);
+    }
+    let error = loop {
+        match reader.next_frame() {
+            Ok(Some(frame)) => collector.frame(&frame),
+            Ok(None) => break None,
+            Err(error) => {
+                break Some(format!(
+                    "{name}: {error}; everything before it was compared"
+                ));
+            }
+        }
+    };
+    let drops = reader.drops().unwrap_or(0);
+    let cut_off = reader.cut_off();
+    collector.reading.finish();
+    collector.take_ended();
+    let Collector {
+        reading,
+        mut told,
+        left_out,
+        ..
+    } = collector;
+    told.span = reading.span();
+    let mut notes = Vec::new();
+    let mut note = |n: u64, what: &str| {
+        if n > 0 {
+            notes.push(format!("{name}: {n} {} {what}", plural(n, "packet")));
+        }
+    };
+    note(drops, "that the capture itself says it dropped");
+    note(
+        reading.unplaced(),
+        "of connections whose beginning is missing; --port says which end is the server",
+    );
+    note(
+        left_out,
+        "without a time, in fragments or unreadable, left out",
+    );
+    if let Some(offset) = cut_off {
+        notes.push(format!(
+            "{name} is cut off in the middle of a packet, at byte {offset}: everything before it was \
+             compared"
+        ));
+    }
+    Ok(Taken { told, notes, error })
+}
+
+struct Collector<'a> {
+    expected: &'a Expected,
+    reading: Reading,
+    /// Of connections that have not ended.
+    segments: HashMap<u64, Vec<Noted>>,
+    told: Told,
+    /// Packets that cannot be compared.
+    left_out: u64,
+}
+
+impl Collector<'_> {
+    fn frame(&mut self, frame: &Frame<'_>) {
+        let Content::Ip { bytes, len } = frame.content else {
+            return;
+        };
+        let Some(at) = frame.at else {
+            self.left_out += 1;
+            return;
+        };
+        match wire::parse(at, bytes, len) {
+            Ok(Packet::Segment(segment)) => {
+                let Some(placed) = self.reading.segment(&segment) else {
+                    return;
+                };
+                self.take_ended();
+                let direction = segment.direction(&placed.ends);
+                if !self.is_wanted(placed.ends.server) {
+                    return;
+                }
+                if let (Some(direction), Some(digest)) = (direction, Digest::of(bytes, len)) {
+                    let noted = Noted::new(direction, &segment, digest);
+                    self.segments.entry(placed.conn).or_default().push(noted);
+                }
+            }
+            Ok(Packet::IcmpError(error)) => self.reading.icmp(&error),
+            Ok(Packet::Other) => {}
+            Ok(Packet::Fragment) | Err(_) => self.left_out += 1,
+        }
+    }
+
+    fn is_wanted(&self, server: SocketAddr) -> bool {
+        self.expected.servers.is_empty() || self.expected.servers.contains(&server)
+    }
+
+    fn take_ended(&mut self) {
+        while let Some(ended) = self.reading.next_ended() {
+            let facts = wire_facts(ended.flow(), self.expected.watch);
+            let segments = self.segments.remove(&ended.conn());
+            let account = account(ended, facts, segments.unwrap_or_default());
+            self.told.accounts.push(account);
+        }
+    }
+}
+
+fn account(ended: Ended, facts: Facts, segments: Vec<Noted>) -> Account {
+    let (conn, last) = (ended.conn(), ended.flow().last());
+    let began = ended.flow().began();
+    let record = ended.record();
+    Account {
+        run_id: None,
+        conn,
+        client: record.src,
+        server: record.dst,
+        opened: began,
+        last,
+        outcome: record.outcome,
+        decided: record.times.end,
+        facts: Some(facts),
+        caveats: record.caveats,
+        trace: Trace::Segments(segments),
+    }
+}

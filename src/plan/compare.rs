@@ -1,0 +1,47 @@
+//! A checked comparison: what is held against what, and how strictly.
+
+use std::path::{Path, PathBuf};
+
+use super::{PlanError, read, refuse};
+use crate::cli::CompareArgs;
+use crate::reconcile::Strictness;
+use crate::record::ServerSide;
+
+/// Everything that comparing needs to know.
+#[derive(Debug)]
+pub(crate) struct ComparePlan {
+    /// A run's folder, its rows, or a capture.
+    pub(crate) run: PathBuf,
+    /// The capture; nothing where it is stdin.
+    pub(crate) capture: Option<PathBuf>,
+    /// Which end is the server, where that was said.
+    pub(crate) side: Option<ServerSide>,
+    /// What is compared.
+    pub(crate) strictness: Strictness,
+    /// Where a row for each connection goes.
+    pub(crate) csv: Option<PathBuf>,
+    /// Whether nothing is printed.
+    pub(crate) quiet: bool,
+}
+
+impl ComparePlan {
+    /// Checks what was typed.
+    pub(crate) fn check(args: CompareArgs) -> Result<ComparePlan, PlanError> {
+        if args.run == Path::new("-") {
+            return refuse("a run is no stream; give its folder or a file, and - for the capture");
+        }
+        let side = read::side(args.port, args.server.as_deref())?;
+        Ok(ComparePlan {
+            side: Some(side).filter(|side| *side != ServerSide::FromSyns),
+            strictness: if args.across_interfaces {
+                Strictness::AcrossInterfaces
+            } else {
+                Strictness::SameInterface
+            },
+            csv: args.csv,
+            quiet: args.quiet,
+            run: args.run,
+            capture: Some(args.capture).filter(|file| file.as_os_str() != "-"),
+        })
+    }
+}

@@ -1,0 +1,214 @@
+//! The segments of one connection, as two captures of one interface have them, side by side: which
+//! are the same, which only one of them has, which differ in content or in their place.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use super::Noted;
+use crate::wire::{Direction, Likeness};
+
+/// Two segments on their way in opposite directions, neither of which acknowledges the other, may be
+/// stamped in either order by two captures of one host when they pass within this time
+/// (docs/decisions/0001).
+pub const CROSSING: Duration = Duration::from_micros(1);
+
+/// A place where the two differ, by positions in each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// In what way.
+    pub kind: Kind,
+    /// The segment in the run; where it has none, the place at which one is missing.
+    pub run: usize,
+    /// The same in the capture.
+    pub capture: usize,
+}
+
+/// In what way two captures differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The run has a segment that the capture lacks.
+    OnlyRun,
+    /// The capture has a segment that the run lacks.
+    OnlyCapture,
+    /// The same segment by flags, numbers and length, with another IP or TCP header otherwise.
+    Header,
+    /// The same segment with other payload.
+    Payload,
+    /// The same segment in another place.
+    Order,
+}
+
+/// Two lists of segments, aligned.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Alignment {
+    /// Positions of segments that are the same, in the order of the run.
+    pub(super) matched: Vec<(usize, usize)>,
+    /// In the order of the run.
+    pub(super) differences: Vec<Difference>,
+    /// Segments that crossed each other so closely that their order says nothing.
+    pub(super) crossed: u64,
+}
+
+type Key = (Direction, u8, u32, u32, u32);
+
+fn key(noted: &Noted) -> Key {
+    (
+        noted.direction,
+        noted.flags.0,
+        noted.seq,
+        noted.ack,
+        noted.len,
+    )
+}
+
+/// Aligns the two.
+pub(super) fn align(run: &[Noted], capture: &[Noted]) -> Alignment {
+    let same = |(a, b): (&Noted, &Noted)| key(a) == key(b) && likeness(a, b) == Likeness::Same;
+    // Nearly always all of them.
+    let prefix = run
+        .iter()
+        .zip(capture)
+        .take_while(|&pair| same(pair))
+        .count();
+    let mut found = Alignment {
+        matched: (0..prefix).map(|at| (at, at)).collect(),
+        ..Alignment::default()
+    };
+    if prefix == run.len() && prefix == capture.len() {
+        return found;
+    }
+    let mut rest = Rest::new(capture, prefix);
+    for (at, noted) in run.iter().enumerate().skip(prefix) {
+        if let Some(other) = rest.take(noted, |other| likeness(noted, other) == Likeness::Same) {
+            found.matched.push((at, other));
+        }
+    }
+    let mut left: Vec<usize> = {
+        let mut matched = vec![false; run.len()];
+        found.matched.iter().for_each(|&(at, _)| matched[at] = true);
+        (0..run.len()).filter(|&at| !matched[at]).collect()
+    };
+    left.retain(|&at| match rest.take(&run[at], |_| true) {
+        Some(other) => {
+            let kind = match likeness(&run[at], &capture[other]) {
+                Likeness::Payload => Kind::Payload,
+                Likeness::Header | Likeness::Same => Kind::Header,
+            };
+            found.differences.push(Difference {
+                kind,
+                run: at,
+                capture: other,
+            });
+            found.matched.push((at, other));
+            false
+        }
+        None => true,
+    });
+    found.matched.sort_unstable();
+    for at in left {
+        let place = found.place_in_capture(at);
+        found.differences.push(Difference {
+            kind: Kind::OnlyRun,
+            run: at,
+            capture: place,
+        });
+    }
+    for other in rest.left() {
+        let place = found.place_in_run(other);
+        found.differences.push(Difference {
+            kind: Kind::OnlyCapture,
+            run: place,
+            capture: other,
+        });
+    }
+    found.check_order(run, capture);
+    found.differences.sort_by_key(|d| (d.run, d.capture));
+    found
+}
+
+fn likeness(run: &Noted, capture: &Noted) -> Likeness {
+    run.digest.likeness(&capture.digest)
+}
+
+/// The capture's segments that have no counterpart yet.
+struct Rest<'a> {
+    capture: &'a [Noted],
+    by_key: HashMap<Key, VecDeque<usize>>,
+}
+
+impl<'a> Rest<'a> {
+    fn new(capture: &'a [Noted], from: usize) -> Rest<'a> {
+        let mut by_key: HashMap<Key, VecDeque<usize>> = HashMap::new();
+        for (at, noted) in capture.iter().enumerate().skip(from) {
+            by_key.entry(key(noted)).or_default().push_back(at);
+        }
+        Rest { capture, by_key }
+    }
+
+    /// The first counterpart of `noted` that will do.
+    fn take(&mut self, noted: &Noted, will_do: impl Fn(&Noted) -> bool) -> Option<usize> {
+        let alike = self.by_key.get_mut(&key(noted))?;
+        let at = alike.iter().position(|&at| will_do(&self.capture[at]))?;
+        alike.remove(at)
+    }
+
+    /// Those that are left, in order.
+    fn left(self) -> Vec<usize> {
+        let mut left: Vec<usize> = self.by_key.into_values().flatten().collect();
+        left.sort_unstable();
+        left
+    }
+}
+
+impl Alignment {
+    /// Where in the capture a segment of the run would stand: behind its predecessor.
+    fn place_in_capture(&self, run: usize) -> usize {
+        let before = self.matched.partition_point(|&(at, _)| at < run);
+        before
+            .checked_sub(1)
+            .map_or(0, |last| self.matched[last].1 + 1)
+    }
+
+    fn place_in_run(&self, capture: usize) -> usize {
+        let before = self.matched.iter().filter(|&&(_, other)| other < capture);
+        before
+            .max_by_key(|&&(_, other)| other)
+            .map_or(0, |&(at, _)| at + 1)
+    }
+
+    /// Finds matched segments that stand in another order, and says of which pairs that means
+    /// nothing.
+    fn check_order(&mut self, run: &[Noted], capture: &[Noted]) {
+        let mut highest: Option<usize> = None;
+        for k in 0..self.matched.len() {
+            let (at, other) = self.matched[k];
+            if highest.is_none_or(|highest| other > highest) {
+                highest = Some(other);
+                continue;
+            }
+            // All before it in the run that stand behind it in the capture.
+            let behind = |&&(_, before): &&(usize, usize)| before > other;
+            let crossed = self.matched[..k].iter().filter(behind).all(|&(i, j)| {
+                may_cross(&run[i], &run[at]) && may_cross(&capture[j], &capture[other])
+            });
+            if crossed {
+                self.crossed += 1;
+            } else {
+                self.differences.push(Difference {
+                    kind: Kind::Order,
+                    run: at,
+                    capture: other,
+                });
+            }
+        }
+    }
+}
+
+/// Whether the order of two segments that one capture saw says nothing.
+pub(super) fn may_cross(a: &Noted, b: &Noted) -> bool {
+    let apart = a.at.since(b.at).unsigned_abs();
+    a.direction != b.direction
+        && !a.acknowledges(b)
+        && !b.acknowledges(a)
+        && u128::from(apart) <= CROSSING.as_nanos()
+}

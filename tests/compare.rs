@@ -1,0 +1,431 @@
+//! `probe compare`: a capture held against itself agrees, and whatever is taken out of it, altered or
+//! put elsewhere is found, at the very place.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::unwrap_used,
+    reason = "tests read captures, start the probe, and end at the first surprise"
+)]
+
+mod common;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use common::nginx::Nginx;
+use common::tshark::Capture;
+use common::{Row, enter_namespace, probe, read_csv, rows, run, stderr, stdout};
+
+/// Bytes before the first record of a classic pcap file, and before each one's packet.
+const FILE_HEADER: usize = 24;
+const RECORD_HEADER: usize = 16;
+/// Ethernet's, and IPv4's without options.
+const LINK: usize = 14;
+const IP: usize = 20;
+
+/// A kept capture, record by record.
+#[derive(Clone)]
+struct Pcap {
+    header: Vec<u8>,
+    records: Vec<Vec<u8>>,
+}
+
+impl Pcap {
+    fn kept(name: &str) -> Pcap {
+        Pcap::read(&kept(name))
+    }
+
+    fn read(path: &Path) -> Pcap {
+        let bytes = fs::read(path).unwrap();
+        let mut records = Vec::new();
+        let mut rest = &bytes[FILE_HEADER..];
+        while !rest.is_empty() {
+            let len = u32::from_le_bytes(rest[8..12].try_into().unwrap());
+            let (record, behind) = rest.split_at(RECORD_HEADER + len as usize);
+            records.push(record.to_vec());
+            rest = behind;
+        }
+        Pcap {
+            header: bytes[..FILE_HEADER].to_vec(),
+            records,
+        }
+    }
+
+    fn write(&self, path: &Path) {
+        let mut bytes = self.header.clone();
+        self.records.iter().for_each(|record| bytes.extend(record));
+        fs::write(path, bytes).unwrap();
+    }
+
+    /// The two ports, the lower one first: those of a connection of these captures.
+    fn ports(&self, at: usize) -> [u16; 2] {
+        let tcp = &self.records[at][RECORD_HEADER + LINK + IP..];
+        let mut ports = [0, 2].map(|i| u16::from_be_bytes([tcp[i], tcp[i + 1]]));
+        ports.sort_unstable();
+        ports
+    }
+
+    /// The next segment of the same connection.
+    fn next_of_connection(&self, at: usize) -> Option<usize> {
+        (at + 1..self.records.len()).find(|&next| self.ports(next) == self.ports(at))
+    }
+
+    /// Nanoseconds since the epoch.
+    fn stamp(&self, at: usize) -> u64 {
+        let field = |range: Range<usize>| {
+            u64::from(u32::from_le_bytes(
+                self.records[at][range].try_into().unwrap(),
+            ))
+        };
+        field(0..4) * 1_000_000_000 + field(4..8)
+    }
+
+    /// Puts the packet of `from` where that of `to` is, and the other way round; their times stay.
+    fn swap_packets(&mut self, from: usize, to: usize) {
+        self.records.swap(from, to);
+        let stamps = [from, to].map(|at| self.records[at][..8].to_vec());
+        self.records[from][..8].copy_from_slice(&stamps[1]);
+        self.records[to][..8].copy_from_slice(&stamps[0]);
+    }
+}
+
+fn kept(name: &str) -> PathBuf {
+    let captures = Path::new(env!("CARGO_MANIFEST_DIR")).join("captures");
+    captures.join(name).join(format!("{name}.pcap"))
+}
+
+fn compare(run: &Path, capture: &Path) -> Output {
+    let mut command = probe();
+    command.arg("compare").args([run, capture]);
+    command.args(["--port", "9292", "--csv", "-", "--quiet"]);
+    command.output().unwrap()
+}
+
+/// Rows that differ in some way, explained or not.
+fn differing(output: &Output) -> Vec<Row> {
+    let rows = rows(&output.stdout).into_iter();
+    rows.filter(|row| row["verdict"] != "same").collect()
+}
+
+/// What is done to a capture.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    /// A packet is left out.
+    Remove,
+    /// A bit of its IP header, TCP header or payload is another.
+    Alter(usize),
+    /// It changes places with its connection's next one, each with its time.
+    MoveRecord,
+    /// It changes places with its connection's next one, and the times stay where they are.
+    MovePacket,
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        Just(Change::Remove),
+        any::<usize>().prop_map(Change::Alter),
+        Just(Change::MoveRecord),
+        Just(Change::MovePacket),
+    ]
+}
+
+/// Makes the change; nothing where it would change nothing that is compared: a checksum.
+fn changed(pcap: &Pcap, at: usize, change: Change) -> Option<Pcap> {
+    let mut changed = pcap.clone();
+    match change {
+        Change::Remove => {
+            changed.records.remove(at);
+        }
+        Change::Alter(bit) => {
+            let packet = &mut changed.records[at][RECORD_HEADER + LINK..];
+            let bit = bit % (packet.len() * 8);
+            let (byte, bit) = (bit / 8, bit % 8);
+            let checksums = [10..12, IP + 16..IP + 18];
+            if checksums.iter().any(|checksum| checksum.contains(&byte)) {
+                return None;
+            }
+            packet[byte] ^= 1 << bit;
+        }
+        Change::MoveRecord => changed.records.swap(at, pcap.next_of_connection(at)?),
+        Change::MovePacket => changed.swap_packets(at, pcap.next_of_connection(at)?),
+    }
+    Some(changed)
+}
+
+/// Whether the two segments are on their way at once in opposite directions, so closely that no
+/// capture's order means anything.
+fn cross(pcap: &Pcap, a: usize, b: usize) -> bool {
+    let number = |at: usize, field: usize| {
+        let tcp = &pcap.records[at][RECORD_HEADER + LINK + IP..];
+        u32::from_be_bytes(tcp[field..field + 4].try_into().unwrap())
+    };
+    let opposite = pcap.records[a][RECORD_HEADER + LINK + IP..][..2]
+        != pcap.records[b][RECORD_HEADER + LINK + IP..][..2];
+    // The second acknowledges no more than the first's first byte.
+    let independent = number(b, 8).wrapping_sub(number(a, 4)).cast_signed() <= 0;
+    opposite && independent && pcap.stamp(b) - pcap.stamp(a) <= 1_000
+}
+
+const CAPTURES: [&str; 4] = [
+    "puma-3.12.1-term",
+    "puma-7.2.1-term",
+    "puma-7.2.1-burst",
+    "unicorn-6.0.0-quit",
+];
+
+#[test]
+fn a_capture_agrees_with_itself_and_with_its_rows() {
+    for name in CAPTURES {
+        let capture = kept(name);
+        let rows = capture.with_file_name("connections.csv");
+        for run in [&capture, &rows] {
+            let output = compare(run, &capture);
+            assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+            assert_eq!(differing(&output), [], "{name}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// On either side. What explains a difference is a hole, and it stands where the segment is missing.
+    #[test]
+    fn no_change_of_one_segment_goes_unnoticed(
+        name in proptest::sample::select(&CAPTURES[..]),
+        place in 0.0..1.0_f64,
+        change in change(),
+        in_capture in any::<bool>(),
+    ) {
+        let pcap = Pcap::kept(name);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a place in a small file")]
+        let at = 1 + ((pcap.records.len() - 2) as f64 * place) as usize;
+        let Some(changed) = changed(&pcap, at, change) else {
+            return Ok(());
+        };
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("changed.pcap");
+        changed.write(&path);
+        let output = if in_capture {
+            compare(&kept(name), &path)
+        } else {
+            compare(&path, &kept(name))
+        };
+        let rows = differing(&output);
+        if output.status.code() == Some(1) {
+            prop_assert!(rows.iter().any(|row| row["verdict"] == "differs"));
+            return Ok(());
+        }
+        prop_assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        if let (Change::MoveRecord | Change::MovePacket, Some(next)) = (change, pcap.next_of_connection(at)) {
+            prop_assert!(cross(&pcap, at, next), "{change:?} of packet {at} of {name} went unnoticed");
+            return Ok(());
+        }
+        let hole = if in_capture { "capture_hole" } else { "run_hole" };
+        let before = (0..at).filter(|&earlier| pcap.ports(earlier) == pcap.ports(at)).count();
+        let segment = if in_capture { "run_segment" } else { "capture_segment" };
+        prop_assert!(
+            rows.iter().any(|row| row["reasons"].contains(hole) && row[segment] == (before + 1).to_string()),
+            "{change:?} of packet {at} of {name} went unnoticed: {}", stdout(&output)
+        );
+    }
+}
+
+/// A run against nginx, and what tcpdump took of it on the same interface.
+struct Watched {
+    folder: TempDir,
+    server: SocketAddr,
+}
+
+impl Watched {
+    fn new(server: &str, options: &str) -> Watched {
+        let watched = Watched {
+            folder: TempDir::new().unwrap(),
+            server: server.parse().unwrap(),
+        };
+        let capture = Capture::start("lo");
+        let nginx = Nginx::on(watched.server, 0);
+        let output = watched.probe(options, &nginx).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        fs::write(watched.capture(), capture.end(watched.server.ip())).unwrap();
+        watched
+    }
+
+    fn probe(&self, options: &str, nginx: &Nginx) -> Command {
+        let mut command = probe();
+        command.args(["--target", &self.server.to_string(), "--out"]);
+        command.arg(self.run()).args(options.split_whitespace());
+        command.arg("--").args(nginx.command());
+        command
+    }
+
+    fn run(&self) -> PathBuf {
+        self.folder.path().join("run")
+    }
+
+    fn capture(&self) -> PathBuf {
+        self.folder.path().join("tcpdump.pcap")
+    }
+}
+
+/// What the report says of the clocks, in nanoseconds: their offset, and by how much the times of
+/// matched segments then differ in the middle.
+fn clocks(report: &str) -> (u64, u64) {
+    let line = report.lines().find(|line| line.starts_with("clocks: "));
+    let mut spans = line
+        .unwrap()
+        .split(' ')
+        .collect::<Vec<_>>()
+        .windows(2)
+        .filter_map(|pair| {
+            let digits = pair[0].replace('.', "");
+            (pair[1].trim_end_matches(';') == "us").then(|| digits.parse().unwrap())
+        })
+        .collect::<Vec<u64>>()
+        .into_iter();
+    (spans.next().unwrap(), spans.next().unwrap())
+}
+
+/// A run and tcpdump beside it, on every processor there is: nothing is missing on either side, and
+/// matched segments lie within a microsecond of each other.
+fn agrees_with_tcpdump(server: &str) {
+    enter_namespace();
+    let watched = Watched::new(server, "-n 1000 -c 32 --signal none");
+    let output = probe()
+        .arg("compare")
+        .args([watched.run(), watched.capture()])
+        .output()
+        .unwrap();
+    let report = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{report}{}", stderr(&output));
+    assert!(
+        report.contains("matched                1000   1000 the same\n"),
+        "{report}"
+    );
+    assert!(report.contains("\nNothing differs.\n"), "{report}");
+    let (offset, median) = clocks(&report);
+    assert!(offset <= 1_000 && median <= 1_000, "{report}");
+    let output = compare_all(&watched.run(), &watched.capture());
+    let rows = rows(&output.stdout);
+    let matched: usize = rows
+        .iter()
+        .map(|row| row["matched_segments"].parse::<usize>().unwrap())
+        .sum();
+    let events = read_csv(&watched.run().join("events.csv"));
+    assert_eq!(
+        matched,
+        events
+            .iter()
+            .filter(|event| event["event"] == "segment")
+            .count()
+    );
+    for row in rows {
+        assert_eq!(row["run_sequence"], row["capture_sequence"]);
+    }
+}
+
+fn compare_all(run: &Path, capture: &Path) -> Output {
+    let mut command = probe();
+    command
+        .arg("compare")
+        .args([run, capture])
+        .args(["--csv", "-", "--quiet"]);
+    command.output().unwrap()
+}
+
+#[test]
+#[ignore = "needs root, netns, tcpdump, nginx"]
+fn a_run_agrees_with_tcpdumps_capture_of_it() {
+    agrees_with_tcpdump("127.0.0.1:8088");
+}
+
+#[test]
+#[ignore = "needs root, netns, tcpdump, nginx"]
+fn a_run_over_ipv6_agrees_with_tcpdumps_capture_of_it() {
+    agrees_with_tcpdump("[::1]:8088");
+}
+
+/// What became of the connections of a run whose capture was edited, by editcap's arguments.
+fn edited(watched: &Watched, options: &[&str], selection: &[&str]) -> (Option<i32>, Vec<Row>) {
+    let capture = watched.folder.path().join("edited.pcap");
+    let files = [watched.capture(), capture.clone()].map(|path| path.to_str().unwrap().to_owned());
+    let files: Vec<&str> = files.iter().map(String::as_str).collect();
+    run("editcap", &[options, &files, selection].concat());
+    let output = compare_all(&watched.run(), &capture);
+    (output.status.code(), differing(&output))
+}
+
+#[test]
+#[ignore = "needs root, netns, tcpdump, nginx, editcap"]
+fn a_capture_that_began_later_or_ended_earlier_explains_what_it_lacks() {
+    enter_namespace();
+    let watched = Watched::new("127.0.0.1:8088", "-n 200 --signal TERM@100");
+    let packets = Pcap::read(&watched.capture()).records.len();
+    let middle = format!("{}-{}", packets / 3, packets * 2 / 3);
+    let (code, rows) = edited(&watched, &["-r"], &[&middle]);
+    assert_eq!(code, Some(0), "{rows:?}");
+    let explained = |reason: &str| rows.iter().filter(|row| row["reasons"] == reason).count();
+    assert!(explained("capture_start") > 10 && explained("capture_end") > 10);
+    assert!(rows.iter().all(|row| row["verdict"] == "explained"));
+}
+
+#[test]
+#[ignore = "needs root, netns, tcpdump, nginx, editcap"]
+fn a_clock_that_is_an_hour_ahead_is_measured_and_allowed_for() {
+    enter_namespace();
+    let watched = Watched::new("127.0.0.1:8088", "-n 50 --signal none");
+    let (code, rows) = edited(&watched, &["-t", "3600"], &[]);
+    assert_eq!((code, rows.len()), (Some(0), 0), "{rows:?}");
+}
+
+#[test]
+#[ignore = "needs root, netns, tcpdump, nginx, editcap"]
+fn a_packet_that_is_gone_from_the_capture_is_a_difference_or_a_hole() {
+    enter_namespace();
+    let watched = Watched::new("127.0.0.1:8088", "-n 5 -c 1 --signal none");
+    let pcap = Pcap::read(&watched.capture());
+    for gone in 2..pcap.records.len() - 1 {
+        let (code, rows) = edited(&watched, &[], &[&gone.to_string()]);
+        let [row] = rows.as_slice() else {
+            panic!("packet {gone}: {rows:?}");
+        };
+        match row["verdict"].as_str() {
+            "differs" => assert_eq!(code, Some(1)),
+            _ => assert_eq!((code, row["reasons"].as_str()), (Some(0), "capture_hole")),
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root, netns, tcpdump, nginx"]
+fn other_clients_of_the_server_are_told_from_connections_that_a_run_lost() {
+    enter_namespace();
+    let watched = Watched::new("127.0.0.1:8088", "-n 20 --signal none");
+    let rows = watched.run().join("connections.csv");
+    let all = fs::read_to_string(&rows).unwrap();
+    // The last row is gone, and run.json knows of one more.
+    let fewer: String = all
+        .lines()
+        .take(20)
+        .map(|line| format!("{line}\n"))
+        .collect();
+    fs::write(&rows, fewer).unwrap();
+    let output = compare_all(&watched.run(), &watched.capture());
+    let found = differing(&output);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        (found.len(), found[0]["first_difference"].as_str()),
+        (1, "only_capture")
+    );
+    // Without run.json nothing says that one is missing: whose it is cannot be told.
+    fs::remove_file(watched.run().join("run.json")).unwrap();
+    let output = compare_all(&watched.run(), &watched.capture());
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(differing(&output)[0]["reasons"], "other_traffic");
+}
