@@ -192,6 +192,46 @@ fn a_capture_agrees_with_itself_and_with_its_rows() {
     }
 }
 
+#[test]
+fn what_cannot_be_compared_is_said_in_one_sentence() {
+    let capture = kept("unicorn-6.0.0-quit");
+    let capture = capture.to_str().unwrap();
+    let captures = Path::new(env!("CARGO_MANIFEST_DIR")).join("captures");
+    let captures = captures.to_str().unwrap();
+    let other = kept("puma-7.2.1-term");
+    let other = other.to_str().unwrap();
+    for (words, message) in [
+        (
+            &[][..],
+            "`probe compare` needs a <RUN>; `probe compare --help` shows how",
+        ),
+        (
+            &["-", capture],
+            "a run is no stream; give its folder or a file, and - for the capture",
+        ),
+        (
+            &[capture, capture, "x"],
+            "`probe compare` takes a run and a capture; leave out `x`",
+        ),
+        (
+            &[captures, capture],
+            "connections.csv: no such file or directory; give a file that exists",
+        ),
+        (
+            &[file!(), capture],
+            "a run is its folder, its connections.csv or a capture: tests/compare.rs: expected a pcap",
+        ),
+        (
+            &[other, capture],
+            "nothing was compared, as the two have no connection in common; give a capture of that very run",
+        ),
+    ] {
+        let output = probe().arg("compare").args(words).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+        assert!(stderr(&output).contains(message), "{}", stderr(&output));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -195,7 +195,8 @@ pub(super) fn explain(
             }
         }
         ErrorKind::MissingRequiredArgument => {
-            let needed = first_word(&arg);
+            // Several are joined by commas.
+            let needed = first_word(&arg).trim_end_matches(',');
             match needing(needed, words) {
                 _ if needed.starts_with('<') => {
                     format!("`{us}` needs a {needed}; `{us} --help` shows how")

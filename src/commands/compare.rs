@@ -20,7 +20,7 @@ use super::tell;
 use crate::cli::CompareArgs;
 use crate::outcome::Watch;
 use crate::plan::compare::ComparePlan;
-use crate::reconcile::{self, Comparison, Source, Told, Verdict};
+use crate::reconcile::{self, Source, Told};
 use crate::record::ServerSide;
 use crate::report::comparison;
 use crate::sys::reason;
@@ -58,19 +58,19 @@ pub(super) fn run(args: CompareArgs) -> Result<ExitCode> {
         .filter_map(|taken| taken.error.as_ref());
     let broken: Vec<&String> = broken.collect();
     broken.iter().for_each(|error| tell(error));
+    if compared.is_void() {
+        tell(
+            "nothing was compared, as the two have no connection in common; give a capture of that \
+             very run",
+        );
+    }
     failures.tell();
-    Ok(ExitCode::from(
-        if !broken.is_empty() || !failures.is_empty() {
-            2
-        } else {
-            u8::from(differs(&compared))
-        },
-    ))
-}
-
-fn differs(compared: &Comparison) -> bool {
-    let mut pairs = compared.pairs.iter();
-    pairs.any(|pair| pair.verdict() == Verdict::Differs)
+    let failed = !broken.is_empty() || compared.is_void() || !failures.is_empty();
+    Ok(ExitCode::from(if failed {
+        2
+    } else {
+        u8::from(compared.differs())
+    }))
 }
 
 /// Reads the capture; whom the run talked to is the server, unless that was said.

@@ -131,6 +131,20 @@ impl Verdict {
     }
 }
 
+impl Comparison {
+    /// Whether no connection is told of by both.
+    pub fn is_void(&self) -> bool {
+        let both = |pair: &Pair| pair.run.is_some() && pair.capture.is_some();
+        !self.pairs.iter().any(both)
+    }
+
+    /// Whether anything differs and is not explained.
+    pub fn differs(&self) -> bool {
+        let mut pairs = self.pairs.iter();
+        pairs.any(|pair| pair.verdict() == Verdict::Differs)
+    }
+}
+
 impl Pair {
     /// What the findings amount to.
     pub fn verdict(&self) -> Verdict {

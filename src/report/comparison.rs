@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::table::plural;
-use crate::reconcile::{Comparison, Pair, Reason, Side, Source, Told, Verdict, What};
+use crate::reconcile::{Comparison, Pair, Reason, Side, Told, Verdict, What};
 
 /// Connections of which the first difference is shown.
 const SHOWN: usize = 10;
@@ -48,7 +48,12 @@ pub(crate) fn render(
         }
     }
     text.push('\n');
-    line(&mut text, &conclusion(differing.len(), explained.len()));
+    let conclusion = if compared.is_void() {
+        "Nothing was compared: the two have no connection in common.".to_owned()
+    } else {
+        conclusion(differing.len(), explained.len())
+    };
+    line(&mut text, &conclusion);
     text
 }
 
@@ -66,7 +71,7 @@ fn described(told: &Told, name: &str) -> String {
         .sum();
     let segments = segments as u64;
     let mut text = format!("{name}: {n} {}", plural(n, "connection"));
-    if segments > 0 || told.source == Source::Capture {
+    if segments > 0 {
         // Writing to a String cannot fail.
         let _ = write!(text, ", {segments} {}", plural(segments, "segment"));
     }

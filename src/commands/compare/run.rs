@@ -44,7 +44,8 @@ pub(super) fn read(path: &Path, side: Option<ServerSide>) -> Result<Taken> {
         servers: BTreeSet::new(),
         watch: Watch::Capture,
     };
-    capture::read(input, &name, &expected)
+    let read = capture::read(input, &name, &expected);
+    read.context("a run is its folder, its connections.csv or a capture")
 }
 
 /// What is read of run.json.
