@@ -15,7 +15,7 @@ const NEAR: Duration = Duration::from_millis(500);
 /// How far the capture's clock is ahead of the run's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Offset {
-    /// In nanoseconds; the median of all connections whose 4-tuple occurs once on either side.
+    /// In nanoseconds; the median of all connections whose 4-tuple both saw as often.
     pub ns: i64,
     /// How many connections that were; without any the clocks are taken for one.
     pub measured_by: usize,
@@ -48,20 +48,24 @@ fn by_tuple(accounts: &[Account]) -> HashMap<Tuple, Vec<usize>> {
     found
 }
 
-/// Measures it by connections that both saw from the beginning.
+/// Measures it by 4-tuples that both saw as often, each time from the beginning.
 pub(super) fn clock_offset(run: &[Account], capture: &[Account]) -> Offset {
     let others = by_tuple(capture);
-    let whole = |account: &Account| !account.caveats.capture_start;
-    let mut apart: Vec<i64> = by_tuple(run)
-        .into_iter()
-        .filter_map(|(tuple, mine)| {
-            let ([mine], [theirs]) = (mine.as_slice(), others.get(&tuple)?.as_slice()) else {
-                return None;
-            };
-            let (mine, theirs) = (&run[*mine], &capture[*theirs]);
-            (whole(mine) && whole(theirs)).then(|| theirs.opened.since(mine.opened))
-        })
-        .collect();
+    let begun = |accounts: &[Account], all: &[usize]| {
+        let mut begun: Vec<Stamp> = all.iter().map(|&at| accounts[at].opened).collect();
+        begun.sort_unstable();
+        let cut = |&at: &usize| accounts[at].caveats.capture_start;
+        (!all.iter().any(cut)).then_some(begun)
+    };
+    let mut apart: Vec<i64> = Vec::new();
+    for (tuple, mine) in by_tuple(run) {
+        let Some(theirs) = others.get(&tuple).filter(|all| all.len() == mine.len()) else {
+            continue;
+        };
+        if let (Some(mine), Some(theirs)) = (begun(run, &mine), begun(capture, theirs)) {
+            apart.extend(mine.into_iter().zip(theirs).map(|(a, b)| b.since(a)));
+        }
+    }
     apart.sort_unstable();
     Offset {
         ns: apart.get(apart.len() / 2).copied().unwrap_or(0),
