@@ -18,6 +18,7 @@ use std::process::{Command, Output};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use common::namespace::Namespace;
 use common::nginx::Nginx;
 use common::tshark::Capture;
 use common::{Row, enter_namespace, probe, read_csv, rows, run, stderr, stdout};
@@ -190,6 +191,52 @@ fn a_capture_agrees_with_itself_and_with_its_rows() {
             assert_eq!(differing(&output), [], "{name}");
         }
     }
+}
+
+#[test]
+fn the_report_shows_both_sides_of_a_difference_and_the_place_of_a_hole() {
+    let name = "puma-7.2.1-simple";
+    let folder = TempDir::new().unwrap();
+    let mut pcap = Pcap::kept(name);
+    let of_first = |pcap: &Pcap, nth: usize| {
+        let ports = pcap.ports(0);
+        let mut of_first = (0..pcap.records.len()).filter(|&at| pcap.ports(at) == ports);
+        of_first.nth(nth).unwrap()
+    };
+    let path = folder.path().join("cut.pcap");
+    let report = |pcap: &Pcap| {
+        pcap.write(&path);
+        let output = probe()
+            .arg("compare")
+            .args([&kept(name), &path])
+            .output()
+            .unwrap();
+        let report = stdout(&output);
+        let (_, differences) = report.split_once("(most)\n\n").unwrap();
+        (output.status.code(), differences.to_owned())
+    };
+    // The request, which the server's kernel acknowledged.
+    pcap.records.remove(of_first(&pcap, 3));
+    let (code, differences) = report(&pcap);
+    assert_eq!(code, Some(0));
+    insta::assert_snapshot!(differences, @r"
+    conn 1, 127.0.0.1:3936 to 127.0.0.1:9292: segment 4 of the run, >P.(82) (seq 3600130252, 0.085724 ms after the beginning), is not in the capture [capture_hole]
+      run      >S <S. >. [>P.(82)] <. <F. >F. <.
+      capture  >S <S. >. [] <. <F. >F. <.
+
+    Nothing differs beyond what is explained.
+    ");
+    // Its acknowledgment, which nothing acknowledges.
+    pcap.records.remove(of_first(&pcap, 3));
+    let (code, differences) = report(&pcap);
+    assert_eq!(code, Some(1));
+    insta::assert_snapshot!(differences, @r"
+    conn 1, 127.0.0.1:3936 to 127.0.0.1:9292: segment 5 of the run, <. (seq 3348322595, 0.093191 ms after the beginning), is not in the capture; 1 more
+      run      >S <S. >. >P.(82) [<.] <F. >F. <.
+      capture  >S <S. >. [] <F. >F. <.
+
+    1 connection differs, and nothing explains it.
+    ");
 }
 
 #[test]
@@ -468,4 +515,72 @@ fn other_clients_of_the_server_are_told_from_connections_that_a_run_lost() {
     let output = compare_all(&watched.run(), &watched.capture());
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(differing(&output)[0]["reasons"], "other_traffic");
+}
+
+#[test]
+#[ignore = "needs root, netns, tcpdump, nginx, ethtool"]
+fn two_interfaces_show_the_same_bytes_in_other_segments() {
+    enter_namespace();
+    let there = Namespace::new();
+    let veth = "link add near type veth peer name far netns";
+    let veth: Vec<&str> = veth.split(' ').collect();
+    run("ip", &[&veth[..], &[&there.path()]].concat());
+    run("ip", &["addr", "add", "10.0.0.1/24", "dev", "near"]);
+    run("ip", &["link", "set", "near", "up"]);
+    there.run("ip", &["addr", "add", "10.0.0.2/24", "dev", "far"]);
+    there.run("ip", &["link", "set", "far", "up"]);
+    // Cut up before it leaves, and put together on its way in: what a network card does too.
+    there.run("ethtool", &["-K", "far", "tso", "off", "gso", "off"]);
+    run("ethtool", &["-K", "near", "gro", "on"]);
+    let server: SocketAddr = "10.0.0.2:8080".parse().unwrap();
+    let nginx = Nginx::on(server, 200 << 10);
+    let folder = TempDir::new().unwrap();
+    let [out, near, far] = ["run", "near.pcap", "far.pcap"].map(|name| folder.path().join(name));
+    let captures = [
+        (&near, Capture::start("near")),
+        (&far, there.within(|| Capture::start("far"))),
+    ];
+    let options = "--count 50 --concurrency 8 --path /large --signal none --target 10.0.0.2:8080";
+    let mut command = probe();
+    command.args(options.split(' ')).arg("--out").arg(&out);
+    command.arg("--").args(there.command(&nginx.command()));
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    for (path, capture) in captures {
+        fs::write(path, capture.end(server.ip())).unwrap();
+    }
+    let code = |run: &Path, capture: &Path, options: &[&str]| {
+        let mut command = probe();
+        command.arg("compare").args([run, capture]).args(options);
+        let output = command.output().unwrap();
+        (output.status.code(), stdout(&output))
+    };
+    let across = ["--across-interfaces"];
+    assert_eq!(
+        code(&out, &near, &[]).0,
+        Some(0),
+        "{}",
+        code(&out, &near, &[]).1
+    );
+    for side in [&out, &near] {
+        let (agrees, report) = code(side, &far, &across);
+        assert_eq!(agrees, Some(0), "{report}");
+    }
+    let sizes = [&near, &far].map(|path| Pcap::read(path).records.len());
+    assert_ne!(
+        sizes[0], sizes[1],
+        "the two have the same segments: nothing was tried"
+    );
+    assert_eq!(code(&near, &far, &[]).0, Some(1));
+    // Data that is gone from one end is missed at the other.
+    let mut cut = Pcap::read(&far);
+    let data = |record: &Vec<u8>| record.len() > 400;
+    let gone = cut.records.iter().rposition(data).unwrap();
+    cut.records.remove(gone);
+    cut.write(&far);
+    let (_, report) = code(&near, &far, &across);
+    assert!(
+        report.contains("are not in the capture [capture_hole]"),
+        "{report}"
+    );
 }

@@ -35,6 +35,15 @@ impl Namespace {
         enter.into_iter().chain(command.iter().cloned()).collect()
     }
 
+    /// Does something in it: what is started there stays there.
+    pub(crate) fn within<T>(&self, work: impl FnOnce() -> T) -> T {
+        let here = Namespace::current();
+        setns(&self.0, CloneFlags::CLONE_NEWNET).expect("the way there");
+        let done = work();
+        setns(&here.0, CloneFlags::CLONE_NEWNET).expect("the way back");
+        done
+    }
+
     /// Runs a tool in it that must succeed.
     pub(crate) fn run(&self, tool: &str, args: &[&str]) -> String {
         let enter = format!("--net={}", self.path());
