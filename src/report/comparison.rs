@@ -32,6 +32,14 @@ pub(crate) fn render(
     ] {
         let pairs: Vec<&Pair> = compared.pairs.iter().filter(|p| told_by(p) == of).collect();
         line(&mut text, &format!("{label:<20}{}", counted(&pairs, of)));
+        if of.is_none() {
+            let outcome = |what: What| what == What::Outcome;
+            line(
+                &mut text,
+                &found("differing sequences", &pairs, |what| !outcome(what)),
+            );
+            line(&mut text, &found("differing outcomes", &pairs, outcome));
+        }
     }
     text.push('\n');
     line(&mut text, &times(compared));
@@ -109,6 +117,22 @@ fn counted(pairs: &[&Pair], of: Option<Side>) -> String {
         parts.push(format!("{n} {}", reason.word()));
     }
     format!("{:>7}   {}", pairs.len(), parts.join(", "))
+}
+
+/// How many pairs have a finding of that kind, and in how many nothing explains one.
+fn found(label: &str, pairs: &[&Pair], is_one: impl Fn(What) -> bool) -> String {
+    let having = |unexplained: bool| {
+        let counts = |pair: &&&Pair| {
+            let mut findings = pair.findings.iter().filter(|found| is_one(found.what));
+            findings.any(|found| !unexplained || found.reason.is_none())
+        };
+        pairs.iter().filter(counts).count()
+    };
+    match (having(false), having(true)) {
+        (0, _) => format!("{label:<20}{:>7}", 0),
+        (all, 0) => format!("{label:<20}{all:>7}   all explained"),
+        (all, n) => format!("{label:<20}{all:>7}   {n} unexplained"),
+    }
 }
 
 /// How many are explained by what; by the first reason, where there are several.
