@@ -67,7 +67,7 @@ impl Recordings {
         let capture = Capture::start("lo");
         let output = run_probe(&format!("--out {}", made.run().display()));
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-        let packets = capture.finish_as_file([127, 0, 0, 1].into());
+        let packets = capture.end([127, 0, 0, 1].into());
         fs::write(made.capture(), packets).unwrap();
         made
     }
