@@ -19,15 +19,27 @@ pub use tcp::{Options, Segment};
 
 /// What one captured packet turned out to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Packet {
+pub enum Packet<'a> {
     /// A TCP segment.
-    Segment(Segment),
+    Segment(Segment<'a>),
     /// An ICMP or ICMPv6 error that quotes a TCP segment.
     IcmpError(IcmpError),
     /// A fragment other than a whole packet: counted, never guessed at.
     Fragment,
     /// Any other well-formed packet.
     Other,
+}
+
+impl Packet<'_> {
+    /// The same, to be kept for longer than the bytes it was read from.
+    pub fn into_owned(self) -> Packet<'static> {
+        match self {
+            Packet::Segment(segment) => Packet::Segment(segment.into_owned()),
+            Packet::IcmpError(error) => Packet::IcmpError(error),
+            Packet::Fragment => Packet::Fragment,
+            Packet::Other => Packet::Other,
+        }
+    }
 }
 
 /// Why bytes could not be read as a packet.
@@ -47,7 +59,7 @@ pub enum ParseError {
 /// Reads one packet that begins at its IP header. `frame_len` is its length on the wire, used where
 /// the header leaves its own at 0 (BIG TCP, segmentation offload). Checksums are not verified:
 /// loopback and veth leave them to hardware that is not there.
-pub fn parse(at: Stamp, bytes: &[u8], frame_len: usize) -> Result<Packet, ParseError> {
+pub fn parse(at: Stamp, bytes: &[u8], frame_len: usize) -> Result<Packet<'_>, ParseError> {
     let ip = ip::locate(bytes, frame_len)?;
     if ip.fragment {
         return Ok(Packet::Fragment);

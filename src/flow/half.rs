@@ -124,7 +124,7 @@ impl Half {
     fn keep(&mut self, start: u64, segment: &Segment) {
         let room = self.pending_bytes + segment.payload.len() <= MAX_PENDING;
         let bytes: Box<[u8]> = if room {
-            segment.payload.clone()
+            segment.payload.as_ref().into()
         } else {
             Box::default()
         };

@@ -55,16 +55,16 @@ pub(crate) fn payload(name: &str) -> &'static [u8] {
 }
 
 /// The segments of a script, both initial sequence numbers 1,000.
-pub(crate) fn segments(script: &str) -> Vec<Segment> {
+pub(crate) fn segments(script: &str) -> Vec<Segment<'static>> {
     segments_from(script, 1_000, 1_000)
 }
 
 /// The segments of a script, with the initial sequence numbers of client and server.
-pub(crate) fn segments_from(script: &str, client_isn: u32, server_isn: u32) -> Vec<Segment> {
+pub(crate) fn segments_from(script: &str, client_isn: u32, server_isn: u32) -> Vec<Segment<'static>> {
     let ends = ends();
     // Next number to send and next number expected, for the client and for the server.
     let mut next = [client_isn, server_isn];
-    let mut seen: Vec<Segment> = Vec::new();
+    let mut seen: Vec<Segment<'static>> = Vec::new();
     for (i, word) in script.split_whitespace().enumerate() {
         let at = Stamp(i64::try_from(i).unwrap() * TICK);
         let (own, peer, src, dst) = if word.starts_with('>') {

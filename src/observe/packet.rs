@@ -37,7 +37,7 @@ const SLACK: Duration = Duration::from_millis(40);
 #[derive(Debug)]
 pub(crate) struct Batch {
     /// In the order of their stamps.
-    pub(crate) packets: Vec<Packet>,
+    pub(crate) packets: Vec<Packet<'static>>,
     /// Nothing stamped before this will follow.
     pub(crate) watermark: Stamp,
 }
@@ -120,7 +120,7 @@ impl PacketVantage {
 struct Reader {
     ring: Ring,
     clock: Clock,
-    order: Order<Packet>,
+    order: Order<Packet<'static>>,
     stats: WireStats,
 }
 
@@ -159,7 +159,7 @@ impl Reader {
         ring.read_block(
             |frame| match wire::parse(frame.at, frame.bytes, frame.len) {
                 Ok(packet @ (Packet::Segment(_) | Packet::IcmpError(_))) => {
-                    order.push(frame.at, packet);
+                    order.push(frame.at, packet.into_owned());
                 }
                 Ok(Packet::Fragment) => stats.fragments += 1,
                 Ok(Packet::Other) => {}

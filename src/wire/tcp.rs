@@ -1,6 +1,7 @@
 //! One TCP header and what follows it. Options are walked here because a hostile length in one must
 //! never cost more than the options behind it.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use pnet_packet::tcp::TcpPacket;
@@ -10,7 +11,7 @@ use crate::time::Stamp;
 
 /// One TCP segment as it was on the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Segment {
+pub struct Segment<'a> {
     /// When the vantage saw it, by the kernel's stamp.
     pub at: Stamp,
     /// Who sent it.
@@ -31,8 +32,9 @@ pub struct Segment {
     pub options: Options,
     /// Payload bytes on the wire, by the IP header.
     pub len: u32,
-    /// Those payload bytes that were captured, from the first on; fewer than `len` when cut.
-    pub payload: Box<[u8]>,
+    /// Those payload bytes that were captured, from the first on; fewer than `len` when cut. Lent by
+    /// the packet they were read from: most are looked at once and never again.
+    pub payload: Cow<'a, [u8]>,
 }
 
 /// The TCP options that say something about the peer.
@@ -46,7 +48,15 @@ pub struct Options {
     pub window_scale: Option<u8>,
 }
 
-impl Segment {
+impl Segment<'_> {
+    /// The same with a payload of its own.
+    pub fn into_owned(self) -> Segment<'static> {
+        Segment {
+            payload: Cow::Owned(self.payload.into_owned()),
+            ..self
+        }
+    }
+
     /// Which way it goes between `ends`, if it belongs to them.
     pub fn direction(&self, ends: &Ends) -> Option<Direction> {
         if self.src == ends.client && self.dst == ends.server {
@@ -83,7 +93,7 @@ pub(super) fn parse(
     ip_id: Option<u16>,
     bytes: &[u8],
     len: usize,
-) -> Result<Segment, ParseError> {
+) -> Result<Segment<'_>, ParseError> {
     let tcp = TcpPacket::new(bytes).ok_or(ParseError::Short("TCP"))?;
     let header = usize::from(tcp.get_data_offset()) * 4;
     if header < TcpPacket::minimum_packet_size() || header > len {
@@ -104,7 +114,7 @@ pub(super) fn parse(
         ip_id,
         options: read_options(options, header - 20),
         len: u32::try_from(payload_len).unwrap_or(u32::MAX),
-        payload: payload.into(),
+        payload: Cow::Borrowed(payload),
     })
 }
 

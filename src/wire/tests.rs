@@ -50,13 +50,13 @@ fn ipv6(next: u8, inner: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn read(bytes: &[u8]) -> Result<Packet, ParseError> {
+fn read(bytes: &[u8]) -> Result<Packet<'_>, ParseError> {
     parse(Stamp(5), bytes, bytes.len())
 }
 
-fn segment(bytes: &[u8]) -> Segment {
+fn segment(bytes: &[u8]) -> Segment<'static> {
     match read(bytes) {
-        Ok(Packet::Segment(segment)) => segment,
+        Ok(Packet::Segment(segment)) => segment.into_owned(),
         other => panic!("{other:?} is no segment"),
     }
 }
