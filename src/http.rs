@@ -439,11 +439,15 @@ impl RequestReader {
     }
 
     fn push_head<'a>(&mut self, bytes: &'a [u8], event: &mut impl FnMut(RequestEvent)) -> &'a [u8] {
+        // As a response's: in place where it can be done.
         let before = self.head.len();
-        self.head.extend_from_slice(bytes);
+        if before > 0 {
+            self.head.extend_from_slice(bytes);
+        }
+        let head = if before > 0 { &self.head } else { bytes };
         let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
         let mut request = httparse::Request::new(&mut []);
-        match request.parse_with_uninit_headers(&self.head, &mut headers) {
+        match request.parse_with_uninit_headers(head, &mut headers) {
             Ok(httparse::Status::Complete(len)) if len <= MAX_HEAD => {
                 let to_head = request.method == Some("HEAD");
                 match framing(request.headers) {
@@ -457,7 +461,12 @@ impl RequestReader {
                 event(RequestEvent::Head { to_head });
                 &bytes[len - before..]
             }
-            Ok(httparse::Status::Partial) if self.head.len() <= MAX_HEAD => &[],
+            Ok(httparse::Status::Partial) if head.len() <= MAX_HEAD => {
+                if before == 0 {
+                    self.head.extend_from_slice(bytes);
+                }
+                &[]
+            }
             Ok(_) | Err(_) => {
                 self.lost = true;
                 &[]

@@ -5,6 +5,8 @@ mod pool;
 
 use std::collections::{BTreeMap, HashMap};
 
+use foldhash::fast::RandomState;
+
 use crate::outcome::Outcome;
 use crate::record::Record;
 use crate::sequence::Sequence;
@@ -45,7 +47,7 @@ pub struct OutcomeSummary {
     pub count: u64,
     /// curl's exit codes for them, and how often each.
     pub curl: BTreeMap<u8, u64>,
-    sequences: HashMap<Sequence, u64>,
+    sequences: HashMap<Sequence, u64, RandomState>,
     other_sequences: u64,
 }
 

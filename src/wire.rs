@@ -7,7 +7,8 @@ mod ip;
 mod tcp;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::hash::{Hash, Hasher};
+use std::net::{IpAddr, SocketAddr};
 
 use pnet_packet::ip::IpNextHeaderProtocols;
 
@@ -65,7 +66,8 @@ pub fn parse(at: Stamp, bytes: &[u8], frame_len: usize) -> Result<Packet<'_>, Pa
         return Ok(Packet::Fragment);
     }
     if ip.protocol == IpNextHeaderProtocols::Tcp.0 {
-        tcp::parse(at, ip.src, ip.dst, ip.ip_id, ip.bytes, ip.len).map(Packet::Segment)
+        let segment = tcp::parse(at, ip.src, ip.dst, ip.ip_id, ip.bytes, ip.len)?;
+        Ok(Packet::Segment(segment))
     } else if ip.protocol == IpNextHeaderProtocols::Icmp.0 {
         Ok(icmp::parse_v4(at, &ip).map_or(Packet::Other, Packet::IcmpError))
     } else if ip.protocol == IpNextHeaderProtocols::Icmpv6.0 {
@@ -95,12 +97,29 @@ impl Direction {
 }
 
 /// A connection's two ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ends {
     /// The end that sent the SYN.
     pub client: SocketAddr,
     /// The end that listened.
     pub server: SocketAddr,
+}
+
+/// By addresses and ports alone, in few steps: each segment of a capture is looked up by its ends.
+impl Hash for Ends {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for end in [&self.client, &self.server] {
+            match end.ip() {
+                IpAddr::V4(ip) => {
+                    state.write_u64(u64::from(ip.to_bits()) << 16 | u64::from(end.port()));
+                }
+                IpAddr::V6(ip) => {
+                    state.write_u128(ip.to_bits());
+                    state.write_u16(end.port());
+                }
+            }
+        }
+    }
 }
 
 /// TCP's flag byte (RFC 9293 3.1, with RFC 3168's ECE and CWR), printed as tcpdump does.

@@ -60,7 +60,11 @@ pub(crate) fn segments(script: &str) -> Vec<Segment<'static>> {
 }
 
 /// The segments of a script, with the initial sequence numbers of client and server.
-pub(crate) fn segments_from(script: &str, client_isn: u32, server_isn: u32) -> Vec<Segment<'static>> {
+pub(crate) fn segments_from(
+    script: &str,
+    client_isn: u32,
+    server_isn: u32,
+) -> Vec<Segment<'static>> {
     let ends = ends();
     // Next number to send and next number expected, for the client and for the server.
     let mut next = [client_isn, server_isn];

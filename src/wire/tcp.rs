@@ -4,10 +4,11 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
-use pnet_packet::tcp::TcpPacket;
-
 use super::{Direction, Ends, Flags, ParseError};
 use crate::time::Stamp;
+
+/// The header without its options (RFC 9293 3.1).
+const FIXED: usize = 20;
 
 /// One TCP segment as it was on the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,25 +95,27 @@ pub(super) fn parse(
     bytes: &[u8],
     len: usize,
 ) -> Result<Segment<'_>, ParseError> {
-    let tcp = TcpPacket::new(bytes).ok_or(ParseError::Short("TCP"))?;
-    let header = usize::from(tcp.get_data_offset()) * 4;
-    if header < TcpPacket::minimum_packet_size() || header > len {
+    let fixed: &[u8; FIXED] = bytes.first_chunk().ok_or(ParseError::Short("TCP"))?;
+    let u16_at = |at| u16::from_be_bytes([fixed[at], fixed[at + 1]]);
+    let u32_at = |at| u32::from(u16_at(at)) << 16 | u32::from(u16_at(at + 2));
+    let header = usize::from(fixed[12] >> 4) * 4;
+    if header < FIXED || header > len {
         return Err(ParseError::Length("TCP"));
     }
-    let options = bytes.get(20..header.min(bytes.len())).unwrap_or_default();
+    let options = bytes.get(FIXED..header.min(bytes.len()));
     let payload_len = len - header;
     let payload = bytes.get(header..).unwrap_or_default();
     let payload = &payload[..payload.len().min(payload_len)];
     Ok(Segment {
         at,
-        src: SocketAddr::new(src, tcp.get_source()),
-        dst: SocketAddr::new(dst, tcp.get_destination()),
-        seq: tcp.get_sequence(),
-        ack: tcp.get_acknowledgement(),
-        flags: Flags(tcp.get_flags()),
-        window: tcp.get_window(),
+        src: SocketAddr::new(src, u16_at(0)),
+        dst: SocketAddr::new(dst, u16_at(2)),
+        seq: u32_at(4),
+        ack: u32_at(8),
+        flags: Flags(fixed[13]),
+        window: u16_at(14),
         ip_id,
-        options: read_options(options, header - 20),
+        options: read_options(options.unwrap_or_default(), header - FIXED),
         len: u32::try_from(payload_len).unwrap_or(u32::MAX),
         payload: Cow::Borrowed(payload),
     })
@@ -128,6 +131,13 @@ fn read_options(mut rest: &[u8], area: usize) -> Options {
         bytes: u8::try_from(area).unwrap_or(u8::MAX),
         ..Options::default()
     };
+    // Nearly every segment after the SYN has timestamps alone, laid out as RFC 7323 A advises.
+    if let &[NOP, NOP, TIMESTAMPS, 10, a, b, c, d, e, f, g, h] = rest {
+        let value = u32::from_be_bytes([a, b, c, d]);
+        let echo = u32::from_be_bytes([e, f, g, h]);
+        options.timestamps = Some((value, echo));
+        return options;
+    }
     while let [kind, tail @ ..] = rest {
         if *kind == END {
             break;
@@ -168,6 +178,16 @@ mod tests {
         assert_eq!(options.timestamps, Some((7, 9)));
         assert_eq!(options.window_scale, Some(14));
         assert_eq!(options.bytes, 16);
+    }
+
+    #[test]
+    fn timestamps_alone_are_read_however_they_are_laid_out() {
+        for area in [
+            [1, 1, 8, 10, 0, 0, 0, 7, 0, 0, 0, 9],
+            [8, 10, 0, 0, 0, 7, 0, 0, 0, 9, 1, 1],
+        ] {
+            assert_eq!(read_options(&area, 12).timestamps, Some((7, 9)));
+        }
     }
 
     #[test]

@@ -54,7 +54,9 @@ impl Pcap {
         if !window.fill(PACKET_HEADER)? {
             return Ok(Step::end_of(window));
         }
-        let header = window.bytes();
+        let Some(header) = window.bytes().first_chunk::<PACKET_HEADER>() else {
+            return Ok(Step::end_of(window));
+        };
         let field = |at| self.endian.u32(header, at).unwrap_or_default();
         let (seconds, fraction) = (i64::from(field(0)), i64::from(field(4)));
         let (captured, len) = (field(8) as usize, field(12) as usize);

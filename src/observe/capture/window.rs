@@ -43,7 +43,16 @@ impl<R: Read> Window<R> {
 
     /// Reads until the window holds `need` bytes; false where the stream ends before. Nothing is
     /// read that the window need not hold, so that a pipe's packets come out as they come in.
+    #[inline]
     pub(super) fn fill(&mut self, need: usize) -> Result<bool, CaptureError> {
+        // Of some thousand times it is asked, once there is something to read.
+        if self.end - self.start >= need {
+            return Ok(true);
+        }
+        self.read_until(need)
+    }
+
+    fn read_until(&mut self, need: usize) -> Result<bool, CaptureError> {
         while self.end - self.start < need {
             if self.exhausted {
                 return Ok(false);
