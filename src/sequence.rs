@@ -84,30 +84,45 @@ impl Sequence {
         }
         shape
     }
-}
 
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.direction.arrow(), self.flags)?;
-        if self.len > 0 {
-            write!(f, "({})", self.len)?;
-        }
-        if self.times > 1 {
-            write!(f, "x{}", self.times)?;
+    /// Writes it as it prints itself, without a formatter's detours: rows are written by the million.
+    pub fn write_to(&self, out: &mut impl fmt::Write) -> fmt::Result {
+        for (i, step) in self.steps.iter().enumerate() {
+            if i > 0 {
+                out.write_char(' ')?;
+            }
+            step.write_to(out)?;
         }
         Ok(())
     }
 }
 
-impl fmt::Display for Sequence {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, step) in self.steps.iter().enumerate() {
-            if i > 0 {
-                f.write_str(" ")?;
-            }
-            step.fmt(f)?;
+impl Step {
+    fn write_to(&self, out: &mut impl fmt::Write) -> fmt::Result {
+        out.write_char(self.direction.arrow())?;
+        self.flags.write_to(out)?;
+        if self.len > 0 {
+            out.write_char('(')?;
+            out.write_str(itoa::Buffer::new().format(self.len))?;
+            out.write_char(')')?;
+        }
+        if self.times > 1 {
+            out.write_char('x')?;
+            out.write_str(itoa::Buffer::new().format(self.times))?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_to(f)
+    }
+}
+
+impl fmt::Display for Sequence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_to(f)
     }
 }
 

@@ -138,7 +138,7 @@ impl Flags {
     /// The acknowledgment field counts.
     pub const ACK: Flags = Flags(0x10);
 
-    /// tcpdump's letter for each bit, in the order in which tcpdump prints them.
+    /// tcpdump's letter for each bit, in the order of the bits, in which tcpdump prints them.
     const LETTERS: [(u8, char); 8] = [
         (0x01, 'F'),
         (0x02, 'S'),
@@ -156,6 +156,21 @@ impl Flags {
             .iter()
             .find(|&&(_, l)| l == letter)
             .map(|&(bit, _)| Flags(bit))
+    }
+
+    /// Writes them as they print themselves.
+    pub(crate) fn write_to(self, out: &mut impl fmt::Write) -> fmt::Result {
+        if self.0 == 0 {
+            return out.write_str("none");
+        }
+        let mut rest = self.0;
+        while rest != 0 {
+            let (_, letter) = Self::LETTERS[rest.trailing_zeros() as usize];
+            out.write_char(letter)?;
+            // Takes the lowest bit away.
+            rest &= rest - 1;
+        }
+        Ok(())
     }
 
     /// Whether every flag of `other` is set.
@@ -191,15 +206,7 @@ impl Flags {
 
 impl fmt::Display for Flags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 == 0 {
-            return f.write_str("none");
-        }
-        for (bit, letter) in Self::LETTERS {
-            if self.0 & bit != 0 {
-                fmt::Write::write_char(f, letter)?;
-            }
-        }
-        Ok(())
+        self.write_to(f)
     }
 }
 

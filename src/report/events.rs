@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::columns::Cell;
-use super::csv::into_io;
+use super::csv::Table;
 use super::{Context, errno_symbol};
 use crate::flow::SeenWhat;
 use crate::outcome::{Attempt, Call, SocketEnd};
@@ -43,9 +43,8 @@ pub(crate) struct ControlEvent {
 }
 
 /// Writes events as CSV.
-pub(crate) struct EventsReport<W: Write> {
-    writer: csv::Writer<W>,
-    cell: String,
+pub(crate) struct EventsReport<W> {
+    table: Table<W>,
 }
 
 #[derive(Default)]
@@ -65,10 +64,8 @@ struct Row {
 impl<W: Write> EventsReport<W> {
     /// Begins with the header.
     pub(crate) fn new(out: W) -> io::Result<EventsReport<W>> {
-        let mut writer = csv::Writer::from_writer(out);
-        writer.write_record(HEADER).map_err(into_io)?;
-        let cell = String::new();
-        Ok(EventsReport { writer, cell })
+        let table = Table::new(out, HEADER.into_iter())?;
+        Ok(EventsReport { table })
     }
 
     /// Adds the events of a connection, in the order in which they happened.
@@ -100,7 +97,7 @@ impl<W: Write> EventsReport<W> {
 
     /// Hands everything on.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
-        self.writer.flush()
+        self.table.flush()
     }
 
     fn row(&mut self, record: Option<&Record>, row: &Row, run: &Context) -> io::Result<()> {
@@ -116,8 +113,8 @@ impl<W: Write> EventsReport<W> {
             Cell::Number(row.at.0),
             micros(record.map(|r| r.times.opened)),
             micros(run.signal),
-            Cell::Text(row.vantage.into()),
-            Cell::Text(row.event.into()),
+            Cell::Word(row.vantage),
+            Cell::Word(row.event),
             text(direction),
             text(row.flags.clone()),
             number(row.rel_seq.map(i64::from)),
@@ -126,12 +123,7 @@ impl<W: Write> EventsReport<W> {
             number(row.pid.map(i64::from)),
             text(row.detail.clone()),
         ];
-        for cell in cells {
-            self.cell.clear();
-            cell.show(&mut self.cell);
-            self.writer.write_field(&self.cell).map_err(into_io)?;
-        }
-        self.writer.write_record(None::<&[u8]>).map_err(into_io)
+        self.table.row(cells.into_iter())
     }
 }
 

@@ -37,7 +37,10 @@ impl Serialize for Value<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
             Cell::Empty => serializer.serialize_none(),
+            Cell::Word(word) => serializer.serialize_str(word),
             Cell::Text(text) => serializer.serialize_str(text),
+            Cell::Address(address) => serializer.collect_str(address),
+            Cell::Sequence(sequence) => serializer.collect_str(sequence),
             Cell::Number(number) => serializer.serialize_i64(*number),
             // The CSV's three decimals are exact in a double up to 2^53 nanoseconds, 104 days.
             #[expect(clippy::cast_precision_loss, reason = "spans within a run")]
