@@ -8,6 +8,9 @@ mod rst;
 mod table;
 mod zeek;
 
+use std::collections::VecDeque;
+use std::mem;
+
 use crate::sequence::Sequence;
 use crate::time::Stamp;
 use crate::wire::{Direction, Ends, Flags, IcmpError, Segment};
@@ -36,6 +39,18 @@ pub struct Flow {
     timestamps: bool,
     kept: Option<Vec<Seen>>,
 }
+
+/// What one flow has allocated and another can use.
+#[derive(Default)]
+struct Memory {
+    sequence: Sequence,
+    history: String,
+    unanswered: VecDeque<bool>,
+}
+
+/// Steps, letters and requests that most flows stay within: the memory that a longer one took is not
+/// kept for those after it.
+const PASSED_ON: usize = 64;
 
 /// One segment or ICMP error of a flow, kept for the list of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,16 +124,29 @@ impl Flow {
     /// A flow that begins with `first`, which one of `ends` sent. With `keep`, its segments are
     /// listed one by one too.
     pub fn new(ends: Ends, protocol: Protocol, keep: bool, first: &Segment) -> Flow {
+        let mut flow = Flow::before(ends, protocol, keep, first, Memory::default());
+        flow.push(first);
+        flow
+    }
+
+    /// Begins another flow, as [`Flow::new`] does, in the memory that this one took.
+    pub fn begin_anew(&mut self, ends: Ends, protocol: Protocol, keep: bool, first: &Segment) {
+        let memory = self.take_memory();
+        *self = Flow::before(ends, protocol, keep, first, memory);
+        self.push(first);
+    }
+
+    fn before(ends: Ends, protocol: Protocol, keep: bool, first: &Segment, memory: Memory) -> Flow {
         let began_inside = !first.flags.syn() || first.flags.ack();
-        let mut flow = Flow {
+        Flow {
             ends,
             began: first.at,
             last: first.at,
             client: Half::default(),
             server: Half::default(),
-            exchanges: Exchanges::new(protocol, !began_inside),
-            sequence: Sequence::default(),
-            zeek: Zeek::default(),
+            exchanges: Exchanges::new(protocol, !began_inside, memory.unanswered),
+            sequence: memory.sequence,
+            zeek: Zeek::new(memory.history),
             times: Times::default(),
             rst_kind: None,
             flaws: Flaws {
@@ -127,9 +155,21 @@ impl Flow {
             },
             timestamps: false,
             kept: keep.then(Vec::new),
+        }
+    }
+
+    fn take_memory(&mut self) -> Memory {
+        let mut memory = Memory {
+            sequence: mem::take(&mut self.sequence),
+            history: self.zeek.take_history(),
+            unanswered: self.exchanges.take_unanswered(),
         };
-        flow.push(first);
-        flow
+        memory.sequence.clear(PASSED_ON);
+        memory.history.clear();
+        memory.history.shrink_to(PASSED_ON);
+        memory.unanswered.clear();
+        memory.unanswered.shrink_to(PASSED_ON);
+        memory
     }
 
     /// Takes the next segment. Returns false, and takes nothing, where it belongs to another flow:

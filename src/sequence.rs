@@ -95,6 +95,12 @@ impl Sequence {
         }
         Ok(())
     }
+
+    /// Forgets everything but the memory it took, or of that so many steps' worth.
+    pub(crate) fn clear(&mut self, keep: usize) {
+        self.steps.clear();
+        self.steps.shrink_to(keep);
+    }
 }
 
 impl Step {

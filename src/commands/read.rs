@@ -104,6 +104,9 @@ impl Work {
             if !self.rows.take(ended) {
                 return false;
             }
+            while let Some(spent) = self.rows.spent() {
+                self.reading.reuse(spent);
+            }
         }
         true
     }
@@ -125,11 +128,11 @@ impl Work {
             self.capture.untimed += 1;
             return;
         };
-        match wire::parse(at, bytes, len) {
+        match &wire::parse(at, bytes, len) {
             Ok(Packet::Segment(segment)) => {
-                self.reading.segment(&segment);
+                self.reading.segment(segment);
             }
-            Ok(Packet::IcmpError(error)) => self.reading.icmp(&error),
+            Ok(Packet::IcmpError(error)) => self.reading.icmp(error),
             Ok(Packet::Fragment) => self.capture.fragments += 1,
             Ok(Packet::Other) => {}
             Err(_) => self.capture.malformed += 1,

@@ -2,6 +2,7 @@
 //! complete.
 
 use std::collections::VecDeque;
+use std::mem;
 
 use crate::http::{Progress, RequestEvent, RequestReader, ResponseReader};
 use crate::time::Stamp;
@@ -54,12 +55,12 @@ pub struct ExchangeTimes {
 }
 
 impl Exchanges {
-    /// `whole` where the flow was seen from its beginning.
-    pub(super) fn new(protocol: Protocol, whole: bool) -> Exchanges {
+    /// `whole` where the flow was seen from its beginning. Requests go to `unanswered`, which is empty.
+    pub(super) fn new(protocol: Protocol, whole: bool, unanswered: VecDeque<bool>) -> Exchanges {
         Exchanges {
             protocol,
             requests: RequestReader::default(),
-            unanswered: VecDeque::new(),
+            unanswered,
             response: ResponseReader::new(false),
             responses: 0,
             status: None,
@@ -68,6 +69,10 @@ impl Exchanges {
             fresh: whole,
             times: ExchangeTimes::default(),
         }
+    }
+
+    pub(super) fn take_unanswered(&mut self) -> VecDeque<bool> {
+        mem::take(&mut self.unanswered)
     }
 
     /// Requests begun.

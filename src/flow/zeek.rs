@@ -1,7 +1,7 @@
 //! Zeek's `history` and `conn_state`, letter for letter as its TCP session adapter and
 //! `base/protocols/conn` build them, so that rows join with conn.log.
 
-use std::fmt;
+use std::{fmt, mem};
 
 use crate::wire::{Direction, Segment};
 
@@ -120,6 +120,18 @@ const INCONSISTENT_SEEN: u8 = 0x04;
 const MULTI_FLAG_SEEN: u8 = 0x08;
 
 impl Zeek {
+    /// Nothing seen yet; letters go to `history`, which is empty.
+    pub(super) fn new(history: String) -> Zeek {
+        Zeek {
+            history,
+            ..Zeek::default()
+        }
+    }
+
+    pub(super) fn take_history(&mut self) -> String {
+        mem::take(&mut self.history)
+    }
+
     /// The letters, upper case for the originator (the client).
     pub fn history(&self) -> &str {
         &self.history

@@ -40,6 +40,8 @@ pub struct Reading {
     /// Where SYNs went to, and how many connections.
     servers: BTreeMap<SocketAddr, u64>,
     ready: VecDeque<Ended>,
+    /// Flows whose records were made: those that begin take their places.
+    spare: Vec<Ended>,
     conns: u64,
     /// Segments of flows whose server is not known.
     unplaced: u64,
@@ -62,6 +64,9 @@ pub struct Placed {
 pub struct Ended {
     conn: u64,
     flow: Box<Flow>,
+    /// When its last segment came, once it is over: known without looking into the flow itself,
+    /// which is far away in memory by the time the question comes up.
+    over: Option<Stamp>,
 }
 
 impl Reading {
@@ -73,6 +78,7 @@ impl Reading {
             open: HashMap::default(),
             servers: BTreeMap::new(),
             ready: VecDeque::new(),
+            spare: Vec::new(),
             conns: 0,
             unplaced: 0,
             span: None,
@@ -91,7 +97,7 @@ impl Reading {
         self.span = Some((first.min(segment.at), last.max(segment.at)));
         let ends = self.ends(segment)?;
         let taken = self.open.get_mut(&ends).and_then(|open| {
-            let taken = open.flow.push(segment);
+            let taken = open.push(segment);
             taken.then_some(open.conn)
         });
         let conn = taken.unwrap_or_else(|| self.begin(ends, segment));
@@ -106,7 +112,7 @@ impl Reading {
             server: error.dst,
         };
         if let Some(open) = self.open.get_mut(&ends) {
-            open.flow.push_icmp(error);
+            open.push_icmp(error);
         }
     }
 
@@ -120,6 +126,11 @@ impl Reading {
     /// they did.
     pub fn next_ended(&mut self) -> Option<Ended> {
         self.ready.pop_front()
+    }
+
+    /// Takes back a flow whose record was made, for the memory that it took.
+    pub fn reuse(&mut self, ended: Ended) {
+        self.spare.push(ended);
     }
 
     /// The servers, and how many connections each had.
@@ -138,25 +149,19 @@ impl Reading {
     }
 
     fn ends(&mut self, segment: &Segment) -> Option<Ends> {
-        let to_dst = Ends {
-            client: segment.src,
-            server: segment.dst,
-        };
-        let to_src = Ends {
-            client: segment.dst,
-            server: segment.src,
-        };
-        let wanted = |server: SocketAddr| match self.side {
-            ServerSide::Port(port) => server.port() == port,
+        let between = |client, server| Ends { client, server };
+        let (src, dst) = (segment.src, segment.dst);
+        let wanted = |server: &SocketAddr| match &self.side {
+            ServerSide::Port(port) => server.port() == *port,
             ServerSide::Address(address) => server == address,
             ServerSide::FromSyns => true,
         };
-        match (wanted(to_dst.server), wanted(to_src.server)) {
-            (true, false) => Some(to_dst),
-            (false, true) => Some(to_src),
+        match (wanted(&segment.dst), wanted(&segment.src)) {
+            (true, false) => Some(between(src, dst)),
+            (false, true) => Some(between(dst, src)),
             (false, false) => None,
             (true, true) => {
-                let found = self.by_syn(segment, to_dst, to_src);
+                let found = self.by_syn(segment, between(src, dst), between(dst, src));
                 self.unplaced += u64::from(found.is_none());
                 found
             }
@@ -184,11 +189,15 @@ impl Reading {
     fn begin(&mut self, ends: Ends, first: &Segment) -> u64 {
         self.conns += 1;
         *self.servers.entry(ends.server).or_default() += 1;
-        let flow = Flow::new(ends, Protocol::Http, self.keep_steps, first);
-        let open = Ended {
-            conn: self.conns,
-            flow: Box::new(flow),
+        let (protocol, keep) = (Protocol::Http, self.keep_steps);
+        let flow = match self.spare.pop() {
+            Some(Ended { mut flow, .. }) => {
+                flow.begin_anew(ends, protocol, keep, first);
+                flow
+            }
+            None => Box::new(Flow::new(ends, protocol, keep, first)),
         };
+        let open = Ended::new(self.conns, flow);
         // The 4-tuple is used again: whatever it was used for before has ended, seen or not.
         if let Some(before) = self.open.insert(ends, open) {
             self.complete(vec![before]);
@@ -203,7 +212,7 @@ impl Reading {
         }
         self.looked = now;
         let is_over =
-            |_: &Ends, open: &mut Ended| open.flow.is_over() && now >= open.flow.last() + SETTLE;
+            |_: &Ends, open: &mut Ended| open.over.is_some_and(|last| now >= last + SETTLE);
         let over = self.open.extract_if(is_over).map(|(_, open)| open);
         let over = over.collect();
         self.complete(over);
@@ -226,10 +235,27 @@ impl Ended {
         &self.flow
     }
 
-    /// Makes its record.
-    pub fn record(self) -> Record {
-        let Ended { conn, mut flow } = self;
-        let decision = decide(&wire_facts(&flow, Watch::Capture));
+    fn new(conn: u64, flow: Box<Flow>) -> Ended {
+        let over = flow.is_over().then(|| flow.last());
+        Ended { conn, flow, over }
+    }
+
+    /// As [`Flow::push`].
+    fn push(&mut self, segment: &Segment) -> bool {
+        let taken = self.flow.push(segment);
+        self.over = self.flow.is_over().then(|| self.flow.last());
+        taken
+    }
+
+    fn push_icmp(&mut self, error: &IcmpError) {
+        self.flow.push_icmp(error);
+        self.over = self.flow.is_over().then(|| self.flow.last());
+    }
+
+    /// Makes its record. What was seen step by step goes with it.
+    pub fn record(&mut self) -> Record {
+        let Ended { conn, flow, .. } = self;
+        let decision = decide(&wire_facts(flow, Watch::Capture));
         let (ends, flaws) = (flow.ends(), flow.flaws());
         let mut record = Record {
             src: Some(ends.client),
@@ -244,17 +270,17 @@ impl Ended {
                 snapped: flaws.snapped,
                 vantages_differ: false,
             },
-            ..Record::new(conn, ends.server, decision.outcome)
+            ..Record::new(*conn, ends.server, decision.outcome)
         };
         record.times.opened = flow.began();
         record.times.end = decision.at;
-        record.add_wire(&flow, None);
+        record.add_wire(flow, None);
         record.curl_exit = match record.outcome {
             // curl takes a header block that a FIN cuts for a whole response.
             Outcome::Truncated if flow.exchanges().status().is_none() => Some(0),
             outcome => outcome.curl(),
         };
-        if let Some(finding) = cause::find(record.outcome, &evidence(&record, &flow)) {
+        if let Some(finding) = cause::find(record.outcome, &evidence(&record, flow)) {
             record.cause = Some(finding.cause);
             record.candidates = finding.candidates;
         }

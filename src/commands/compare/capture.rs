@@ -145,7 +145,7 @@ impl Collector<'_> {
     }
 }
 
-fn account(ended: Ended, facts: Facts, segments: Vec<Noted>) -> Account {
+fn account(mut ended: Ended, facts: Facts, segments: Vec<Noted>) -> Account {
     let (conn, last) = (ended.conn(), ended.flow().last());
     let began = ended.flow().began();
     let record = ended.record();

@@ -2,7 +2,7 @@
 //! capture is read on.
 
 use std::io;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use crate::commands::outputs::{WriteFailed, Writers};
@@ -19,6 +19,9 @@ const QUEUE: usize = 16;
 pub(super) struct Rows {
     batch: Vec<Ended>,
     sender: SyncSender<Vec<Ended>>,
+    /// What was written comes back: its memory is used again, and freed where it was allocated.
+    given_back: Receiver<Vec<Ended>>,
+    spent: Vec<Ended>,
     thread: JoinHandle<Written>,
 }
 
@@ -34,6 +37,7 @@ impl Rows {
     /// Starts it.
     pub(super) fn start(writers: Writers, context: Context) -> io::Result<Rows> {
         let (sender, receiver) = sync_channel(QUEUE);
+        let (give_back, given_back) = channel();
         let written = Written {
             summary: Summary::default(),
             writers,
@@ -41,10 +45,12 @@ impl Rows {
         };
         let thread = thread::Builder::new()
             .name("probe-rows".to_owned())
-            .spawn(move || written.run(&receiver, &context))?;
+            .spawn(move || written.run(&receiver, &give_back, &context))?;
         Ok(Rows {
             batch: Vec::with_capacity(BATCH),
             sender,
+            given_back,
+            spent: Vec::new(),
             thread,
         })
     }
@@ -53,6 +59,14 @@ impl Rows {
     pub(super) fn take(&mut self, ended: Ended) -> bool {
         self.batch.push(ended);
         self.batch.len() < BATCH || self.hand_on()
+    }
+
+    /// A flow whose record was written, if there is one.
+    pub(super) fn spent(&mut self) -> Option<Ended> {
+        if self.spent.is_empty() {
+            self.spent = self.given_back.try_recv().ok()?;
+        }
+        self.spent.pop()
     }
 
     fn hand_on(&mut self) -> bool {
@@ -72,14 +86,21 @@ impl Rows {
 }
 
 impl Written {
-    fn run(mut self, batches: &Receiver<Vec<Ended>>, context: &Context) -> Written {
-        while let Ok(batch) = batches.recv() {
-            for ended in batch {
+    fn run(
+        mut self,
+        batches: &Receiver<Vec<Ended>>,
+        give_back: &Sender<Vec<Ended>>,
+        context: &Context,
+    ) -> Written {
+        while let Ok(mut batch) = batches.recv() {
+            for ended in &mut batch {
                 let record = ended.record();
                 self.summary.add(&record);
                 let failed = self.writers.write(&record, context);
                 self.failed.extend(failed);
             }
+            // Towards the end nobody wants them any more.
+            let _ = give_back.send(batch);
             if self.writers.is_empty() && !self.failed.is_empty() {
                 break;
             }

@@ -20,7 +20,7 @@ fn read(side: ServerSide, scripts: &[&str]) -> Vec<Record> {
 
 fn records(mut reading: Reading) -> Vec<Record> {
     reading.finish();
-    std::iter::from_fn(|| reading.next_ended().map(Ended::record)).collect()
+    std::iter::from_fn(|| reading.next_ended().map(|mut ended| ended.record())).collect()
 }
 
 fn only(script: &str) -> Record {

@@ -4,7 +4,8 @@ use std::io::{self, Write};
 
 use super::finding_words;
 use crate::reconcile::{Account, Comparison, Pair, Told, What};
-use crate::report::csv::into_io;
+use crate::report::columns::Cell;
+use crate::report::csv::Table;
 
 /// The header.
 pub(crate) const HEADER: [&str; 20] = [
@@ -37,16 +38,14 @@ pub(crate) fn write(
     run: &Told,
     capture: &Told,
 ) -> io::Result<()> {
-    let mut writer = csv::Writer::from_writer(out);
-    writer.write_record(HEADER).map_err(into_io)?;
+    let mut table = Table::new(out, HEADER.into_iter())?;
     for pair in &compared.pairs {
         let mine = pair.run.map(|at| &run.accounts[at]);
         let theirs = pair.capture.map(|at| &capture.accounts[at]);
-        writer
-            .write_record(row(pair, mine, theirs))
-            .map_err(into_io)?;
+        let row = row(pair, mine, theirs);
+        table.row(row.into_iter().map(|cell| Cell::Text(cell.into())))?;
     }
-    writer.flush()
+    table.flush()
 }
 
 fn row(pair: &Pair, mine: Option<&Account>, theirs: Option<&Account>) -> [String; HEADER.len()] {
