@@ -423,6 +423,8 @@ impl RequestReader {
                     event(RequestEvent::Began);
                 }
                 self.lost = true;
+                // Of a head with a gap nothing can be read.
+                self.head = Vec::new();
             }
             None => {}
         }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
+use std::mem;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -42,13 +43,16 @@ pub(super) fn run(args: ReadArgs, words: &[OsString]) -> Result<ExitCode> {
     };
     let mut work = Work {
         reading: Reading::new(plan.side, opened.writers.wants_steps()),
-        rows: Rows::start(std::mem::take(&mut opened.writers), context.clone())
+        rows: Rows::start(mem::take(&mut opened.writers), context.clone())
             .context("cannot start a thread")?,
         capture: CaptureReport::default(),
     };
     work.read(reader);
     let finished = work.finish(opened, context, words);
-    Ok(ExitCode::from(finished.report(&name, &plan)))
+    let code = finished.report(&name, &plan);
+    // The process ends with this: flows by the ten thousand need not be freed one by one before.
+    mem::forget(finished.reading);
+    Ok(ExitCode::from(code))
 }
 
 fn open(file: Option<&Path>) -> Result<Box<dyn Read>> {

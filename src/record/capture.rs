@@ -219,7 +219,7 @@ impl Reading {
     }
 
     fn complete(&mut self, mut flows: Vec<Ended>) {
-        flows.sort_by_key(|open| (open.flow.last(), open.conn));
+        flows.sort_by_key(|open| (open.over.unwrap_or_else(|| open.flow.last()), open.conn));
         self.ready.extend(flows);
     }
 }
