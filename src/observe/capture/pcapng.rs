@@ -200,7 +200,7 @@ impl Pcapng {
 
     /// An Enhanced Packet Block, or the Packet Block that was before it and whose interface had
     /// only two bytes (the other two count drops since the packet before).
-    fn stamped(&self, block: &Block<'_>) -> Result<Packet, CaptureError> {
+    fn stamped(&mut self, block: &Block<'_>) -> Result<Packet, CaptureError> {
         const DATA: usize = 20;
         let field = |at| self.endian.u32(block.body, at).ok_or_else(|| block.short());
         let id = if block.kind == PACKET {
@@ -217,14 +217,21 @@ impl Pcapng {
             let what = format!("a packet of {captured} bytes in a block of {whole}");
             return Err(block.damaged(what));
         }
-        Ok(Packet {
+        let packet = Packet {
             at: Some(interface.stamp(ticks)),
             interface: self.earlier.saturating_add(id),
             link: Link::from_number(interface.link)?,
             data: HEAD + DATA..HEAD + DATA + captured,
             len: len.max(captured),
             record: block.body.len() + FRAME,
-        })
+        };
+        let options = block.body.get(DATA + captured.next_multiple_of(4)..);
+        if let Some(options @ [_, ..]) = options.filter(|_| block.kind == ENHANCED_PACKET)
+            && let Some(interface) = self.interfaces.get_mut(id as usize)
+        {
+            interface.count_between(self.endian, options);
+        }
+        Ok(packet)
     }
 
     /// A packet of the first interface, without a time, padded to four bytes.
@@ -255,7 +262,7 @@ impl Pcapng {
     pub(super) fn drops(&self) -> Option<u64> {
         self.interfaces
             .iter()
-            .map(|interface| interface.drops)
+            .map(Interface::drops)
             .fold(self.earlier_drops, interface::sum)
     }
 }

@@ -6,6 +6,7 @@ use crate::time::Stamp;
 const END_OF_OPTIONS: u16 = 0;
 const IF_TSRESOL: u16 = 9;
 const IF_TSOFFSET: u16 = 14;
+const EPB_DROPCOUNT: u16 = 4;
 const ISB_IFDROP: u16 = 5;
 const ISB_OSDROP: u16 = 7;
 
@@ -18,7 +19,9 @@ pub(super) struct Interface {
     /// The most that was captured of a packet.
     pub(super) snaplen: usize,
     /// As its latest statistics say.
-    pub(super) drops: Option<u64>,
+    drops: Option<u64>,
+    /// As its packets say, each of those between the one before and itself.
+    drops_between: Option<u64>,
     unit: Unit,
     /// To be added to every stamp.
     offset_seconds: i64,
@@ -69,6 +72,7 @@ impl Interface {
                 snaplen => snaplen as usize,
             },
             drops: None,
+            drops_between: None,
             unit: Unit::Nanos(1_000),
             offset_seconds: 0,
         };
@@ -102,6 +106,21 @@ impl Interface {
             }
         }
         self.drops = drops.or(self.drops);
+    }
+
+    /// Reads the options behind a packet; most have none.
+    pub(super) fn count_between(&mut self, endian: Endian, bytes: &[u8]) {
+        for (code, value) in options(endian, bytes) {
+            if code == EPB_DROPCOUNT {
+                self.drops_between = sum(self.drops_between, endian.u64(value, 0));
+            }
+        }
+    }
+
+    /// How many packets were dropped. Statistics and packets count the same ones, the statistics up
+    /// to the end.
+    pub(super) fn drops(&self) -> Option<u64> {
+        self.drops.max(self.drops_between)
     }
 }
 

@@ -153,6 +153,30 @@ fn drops_are_each_interfaces_latest_summed_up() {
 }
 
 #[test]
+fn drops_that_packets_count_are_summed_up_unless_statistics_know_of_more() {
+    let dropping = |file: Bytes, count| {
+        file.block(6, |body| {
+            let fields = body.u32(0).u32(0).u32(5).u32(2).u32(60).raw(b"ab\0\0");
+            fields.option(2, &[0; 4]).number(4, count).option(0, b"")
+        })
+    };
+    let statistics =
+        |file: Bytes, count| file.block(5, |body| body.u32(0).u32(0).u32(9).number(7, count));
+    let drops = |file: Bytes| {
+        let mut reader = CaptureReader::open(&file.bytes[..]).unwrap();
+        while reader.next_frame().unwrap().is_some() {}
+        reader.drops()
+    };
+    for endian in [Endian::Little, Endian::Big] {
+        let start = Bytes::new(endian).section().interface(1);
+        let packets = dropping(dropping(start, 3), 4);
+        assert_eq!(drops(packets.clone()), Some(7));
+        assert_eq!(drops(statistics(packets.clone(), 9)), Some(9));
+        assert_eq!(drops(statistics(packets, 0)), Some(7));
+    }
+}
+
+#[test]
 fn drops_of_earlier_sections_count() {
     let file = small_pcapng(Endian::Little, Endian::Big);
     let mut reader = CaptureReader::open(&file[..]).unwrap();
