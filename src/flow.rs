@@ -10,6 +10,7 @@ mod zeek;
 
 use std::collections::VecDeque;
 use std::mem;
+use std::time::Duration;
 
 use crate::sequence::Sequence;
 use crate::time::Stamp;
@@ -45,7 +46,7 @@ pub struct Flow {
 struct Memory {
     sequence: Sequence,
     history: String,
-    unanswered: VecDeque<bool>,
+    unanswered: VecDeque<Option<bool>>,
 }
 
 /// Steps, letters and requests that most flows stay within: the memory that a longer one took is not
@@ -93,6 +94,8 @@ pub struct Times {
     pub syn: Option<Stamp>,
     /// The server's SYN-ACK.
     pub syn_ack: Option<Stamp>,
+    /// The same or, where that was never seen, what shows that it must have been.
+    pub connected: Option<Stamp>,
     /// Everything the client sent so far had been ACKed (the last such moment).
     pub request_acked: Option<Stamp>,
     /// The server's FIN, once all bytes before it were seen.
@@ -114,8 +117,13 @@ pub struct Times {
 pub struct Flaws {
     /// The first segment seen was no SYN.
     pub began_inside: bool,
-    /// Bytes were acknowledged that were never seen.
+    /// Something must have been that was never seen: bytes, a FIN, a SYN or a SYN-ACK that were
+    /// acknowledged, or the segment that a RST answers.
     pub hole: bool,
+    /// The SYN-ACK among it, and who knows what of the server's else.
+    pub syn_ack_missed: bool,
+    /// The RST ended the connection in reply to a segment of the client's that was never seen.
+    pub provocation_missed: bool,
     /// Payload was cut where framing depended on it.
     pub snapped: bool,
 }
@@ -151,6 +159,8 @@ impl Flow {
             rst_kind: None,
             flaws: Flaws {
                 began_inside,
+                // A SYN-ACK answers a SYN.
+                hole: first.flags.syn() && first.flags.ack(),
                 ..Flaws::default()
             },
             timestamps: false,
@@ -188,8 +198,13 @@ impl Flow {
             self.push_rst(direction, segment);
         } else {
             self.push_sync(direction, segment);
+            self.miss_syn_ack(direction, segment);
             self.push_ack(direction, segment);
             self.push_data(direction, segment);
+        }
+        match direction {
+            Direction::ToServer => self.client.see(segment.at),
+            Direction::ToClient => self.server.see(segment.at),
         }
         if self.kept.is_some() {
             self.keep_segment(direction, segment);
@@ -222,7 +237,7 @@ impl Flow {
     /// Takes an ICMP error that quotes a segment of the client's.
     pub fn push_icmp(&mut self, error: &IcmpError) {
         // Only while connecting does an ICMP error end anything (RFC 5461 4.1; tcp_v4_err).
-        if error.ends_connecting() && self.times.syn_ack.is_none() && self.times.icmp.is_none() {
+        if error.ends_connecting() && self.times.connected.is_none() && self.times.icmp.is_none() {
             self.times.icmp = Some(error.at);
             self.times.icmp_refusal = error.is_refusal();
         }
@@ -269,9 +284,28 @@ impl Flow {
                     .synchronize(segment.seq, segment.options.window_scale);
                 if segment.flags.ack() {
                     self.times.syn_ack.get_or_insert(segment.at);
+                    self.times.connected.get_or_insert(segment.at);
                     self.timestamps = segment.options.timestamps.is_some();
                 }
             }
+        }
+    }
+
+    /// Before a SYN-ACK no client acknowledges anything, and no server sends data or FIN. (A bare ACK
+    /// of the server's may be the challenge of an older connection's socket, RFC 5961 4.)
+    fn miss_syn_ack(&mut self, direction: Direction, segment: &Segment) {
+        if self.times.connected.is_some() || self.flaws.began_inside || segment.flags.syn() {
+            return;
+        }
+        let shows = match direction {
+            Direction::ToServer => segment.flags.ack(),
+            Direction::ToClient => segment.len > 0 || segment.flags.fin(),
+        };
+        if shows {
+            self.times.connected = Some(segment.at);
+            self.timestamps = segment.options.timestamps.is_some();
+            self.flaws.hole = true;
+            self.flaws.syn_ack_missed = true;
         }
     }
 
@@ -305,6 +339,7 @@ impl Flow {
             Direction::ToClient => &mut self.server,
         };
         let was_acked = half.all_acked();
+        half.tell(segment.seq);
         let fresh = half.push(segment);
         if direction == Direction::ToServer && was_acked && !half.all_acked() {
             self.times.request_acked = None;
@@ -322,11 +357,10 @@ impl Flow {
             Direction::ToServer => &mut self.client,
             Direction::ToClient => &mut self.server,
         };
-        while let Some(chunk) = half.next_in_order() {
+        while let Some(chunk) = half.next_in_order(direction == Direction::ToClient) {
             self.exchanges
                 .bytes(direction, at, &chunk.bytes, chunk.unseen);
         }
-        self.flaws.snapped |= self.exchanges.is_blind() && !self.flaws.hole;
         if half.is_finished() {
             match direction {
                 Direction::ToServer => {
@@ -340,6 +374,9 @@ impl Flow {
                 }
             }
         }
+        if self.exchanges.is_blind() && !self.flaws.hole && !self.has_gap() {
+            self.flaws.snapped = true;
+        }
     }
 
     /// A RST ends the connection when its sequence number is acceptable to its receiver: while
@@ -349,10 +386,12 @@ impl Flow {
             Direction::ToServer => {
                 if self.client.accepts_reset(segment.seq, &self.server) {
                     self.times.client_rst.get_or_insert(segment.at);
+                    self.client.tell_at_reset(segment.seq);
+                    self.deliver(Direction::ToServer, segment.at);
                 }
             }
             Direction::ToClient => {
-                let connecting = self.times.syn_ack.is_none() && !self.flaws.began_inside;
+                let connecting = self.times.connected.is_none() && !self.flaws.began_inside;
                 let acceptable = if connecting {
                     segment.flags.ack() && self.client.is_syn_acked_by(segment.ack)
                 } else {
@@ -361,9 +400,38 @@ impl Flow {
                 if acceptable && self.times.server_rst.is_none() {
                     self.times.server_rst = Some(segment.at);
                     self.rst_kind = rst::kind(segment, self.timestamps, connecting);
+                    self.tell_by_reset(segment, connecting);
                 }
             }
         }
+    }
+
+    /// A RST's numbers tell what went before it: its own what the server had sent, its acknowledgment
+    /// what had reached the server (RFC 9293 3.10.7).
+    fn tell_by_reset(&mut self, segment: &Segment, connecting: bool) {
+        if connecting {
+            return;
+        }
+        self.server.tell_at_reset(segment.seq);
+        self.deliver(Direction::ToClient, segment.at);
+        if segment.flags.ack() {
+            self.client.tell_at_reset(segment.ack);
+            self.deliver(Direction::ToServer, segment.at);
+        } else if self.is_unprovoked(segment.at) {
+            self.flaws.hole = true;
+            self.flaws.provocation_missed = true;
+        }
+    }
+
+    /// A RST without ACK answers a segment, and at once (RFC 9293 3.5.2; `tcp_v4_send_reset`). Where
+    /// the client's latest came far longer ago than an answer takes, there was another.
+    fn is_unprovoked(&self, at: Stamp) -> bool {
+        /// Above any delay but a broken path's; a client that was not answered repeats itself.
+        const AT_ONCE: Duration = Duration::from_secs(1);
+        let answer = self.times.syn.zip(self.times.syn_ack);
+        let round_trip = answer.map_or(0, |(syn, ack)| ack.since(syn).max(0));
+        let latest = self.client.last().map(|last| last + AT_ONCE);
+        latest.is_some_and(|latest| at.since(latest) > round_trip)
     }
 
     /// Whether nothing more can belong to it but retransmissions: reset by either side, refused,
@@ -419,6 +487,38 @@ impl Flow {
     /// What could not be seen of it.
     pub fn flaws(&self) -> Flaws {
         self.flaws
+    }
+
+    /// Whether the last of what one side is known to have sent was never seen: whether it ended, and
+    /// with what, is then unknown.
+    pub fn is_end_unseen(&self) -> bool {
+        self.flaws.syn_ack_missed || self.client.is_end_unseen() || self.server.is_end_unseen()
+    }
+
+    /// Whether anything was never seen that is known to have been sent, acknowledged or not. What
+    /// nobody acknowledged may have been lost before it came to where it would have been seen.
+    pub fn has_gap(&self) -> bool {
+        self.client.has_gap() || self.server.has_gap()
+    }
+
+    /// Whether bytes were seen behind others that were neither seen nor acknowledged.
+    pub fn has_unfilled_gap(&self) -> bool {
+        self.client.has_unfilled_gap() || self.server.has_unfilled_gap()
+    }
+
+    /// How many of both sides' sequence numbers were never seen that are known to have been used:
+    /// bytes, and one for a FIN.
+    pub fn missing(&self) -> u64 {
+        self.client.missing() + self.server.missing()
+    }
+
+    /// Whether an established connection was left without any end of the client's, which its kernel
+    /// would not do: a FIN or a RST must have been.
+    pub fn is_left_open(&self) -> bool {
+        self.times.connected.is_some()
+            && self.times.client_fin.is_none()
+            && !self.client.is_fin_acked()
+            && !self.is_over()
     }
 
     /// Takes out its segments, where they were kept.

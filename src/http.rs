@@ -33,8 +33,19 @@ pub struct ResponseReader {
     state: State,
     head: Vec<u8>,
     started: bool,
-    to_head: bool,
+    request: Asked,
     status: Option<u16>,
+}
+
+/// What is known of a response's request, by which it has a body or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    /// Its method was HEAD.
+    Head,
+    /// It was another.
+    Other,
+    /// It was not seen, nor so far any byte behind the header block.
+    Unseen,
 }
 
 #[derive(Clone, Debug)]
@@ -68,11 +79,20 @@ enum Chunk {
 impl ResponseReader {
     /// A reader for the response to a request; `to_head` where its method was HEAD.
     pub fn new(to_head: bool) -> ResponseReader {
+        ResponseReader::to(if to_head { Asked::Head } else { Asked::Other })
+    }
+
+    /// A reader for the response to a request whose method was not seen.
+    pub fn to_unseen() -> ResponseReader {
+        ResponseReader::to(Asked::Unseen)
+    }
+
+    fn to(request: Asked) -> ResponseReader {
         ResponseReader {
             state: State::Head,
             head: Vec::new(),
             started: false,
-            to_head,
+            request,
             status: None,
         }
     }
@@ -83,6 +103,13 @@ impl ResponseReader {
         let mut used = 0;
         while used < bytes.len() {
             let rest = &bytes[used..];
+            if self.is_doubtful() {
+                // Another response, then: the request was HEAD. Or a body that begins so.
+                if rest.starts_with(b"HTTP/1.") {
+                    self.state = State::Blind;
+                }
+                self.request = Asked::Other;
+            }
             match &mut self.state {
                 State::Head => used += self.push_head(rest),
                 State::Body(body) => match body.push(rest) {
@@ -106,6 +133,10 @@ impl ResponseReader {
     pub fn skip(&mut self, n: u64) -> u64 {
         self.started |= n > 0;
         match &mut self.state {
+            State::Body(_) if n > 0 && self.request == Asked::Unseen => {
+                self.state = State::Blind;
+                n
+            }
             State::Body(body) => match body.skip(n) {
                 Some((used, done)) => {
                     if done {
@@ -144,6 +175,12 @@ impl ResponseReader {
             State::Malformed => Progress::Malformed,
             State::Blind => Progress::Blind,
         }
+    }
+
+    /// Whether it may be complete or not, because its request was not seen: a response to HEAD ends
+    /// with its header block, whatever that announces.
+    pub fn is_doubtful(&self) -> bool {
+        self.request == Asked::Unseen && matches!(self.state, State::Body(_))
     }
 
     /// The final status code, once its line was read.
@@ -190,7 +227,7 @@ impl ResponseReader {
             return;
         }
         self.status = Some(status);
-        let bodiless = self.to_head || matches!(status, 101 | 204 | 304);
+        let bodiless = self.request == Asked::Head || matches!(status, 101 | 204 | 304);
         self.state = match framing {
             _ if bodiless => State::Complete,
             Err(BadFraming) => State::Malformed,
@@ -362,11 +399,13 @@ fn read_size_line(line: &[u8]) -> Result<Option<Chunk>, BadChunk> {
 pub enum RequestEvent {
     /// The first byte of a request.
     Began,
-    /// The end of its header block; whether the method was HEAD, whose response has no body.
+    /// The end of its header block, or of what was captured of it; whether the method was HEAD, whose response has no body.
     Head {
         /// The method was HEAD.
         to_head: bool,
     },
+    /// Not even its method was captured.
+    Unseen,
 }
 
 /// Follows the requests that a client sends on one connection.
@@ -375,7 +414,10 @@ pub struct RequestReader {
     head: Vec<u8>,
     body: Option<Body>,
     began: bool,
+    /// What came is no HTTP/1.
     lost: bool,
+    /// Bytes were missed in which one request may have ended and others begun.
+    adrift: bool,
     requests: u32,
 }
 
@@ -383,7 +425,7 @@ impl RequestReader {
     /// Takes the next bytes and hands each event to `event`. Returns false where they are no
     /// HTTP/1 requests, from then on always.
     pub fn push(&mut self, mut bytes: &[u8], event: &mut impl FnMut(RequestEvent)) -> bool {
-        while !bytes.is_empty() && !self.lost {
+        while !bytes.is_empty() && !self.lost && !self.adrift {
             if let Some(body) = &mut self.body {
                 match body.push(bytes) {
                     Ok((n, done)) => {
@@ -408,6 +450,9 @@ impl RequestReader {
 
     /// Passes over `n` bytes that were not captured.
     pub fn skip(&mut self, n: u64, event: &mut impl FnMut(RequestEvent)) {
+        if self.lost || self.adrift {
+            return;
+        }
         match &mut self.body {
             Some(body) => match body.skip(n) {
                 Some((_, done)) => {
@@ -415,24 +460,41 @@ impl RequestReader {
                         self.body = None;
                     }
                 }
-                None => self.lost = true,
+                None => self.adrift = true,
             },
             None if n > 0 => {
                 if !self.began {
                     self.requests += 1;
                     event(RequestEvent::Began);
                 }
-                self.lost = true;
-                // Of a head with a gap nothing can be read.
+                // Its method stands first.
+                match self.head.iter().position(|&b| b == b' ') {
+                    Some(end) => event(RequestEvent::Head {
+                        to_head: self.head.get(..end) == Some(b"HEAD"),
+                    }),
+                    None => event(RequestEvent::Unseen),
+                }
+                self.adrift = true;
+                // Of a head with a gap nothing more can be read.
                 self.head = Vec::new();
             }
             None => {}
         }
     }
 
+    /// All requests so far were answered: whatever was missed of them, what comes next begins one.
+    pub fn resume(&mut self) {
+        if self.adrift {
+            *self = RequestReader {
+                requests: self.requests,
+                ..RequestReader::default()
+            };
+        }
+    }
+
     /// Whether what was pushed ends with the end of a request.
     pub fn is_complete(&self) -> bool {
-        self.requests > 0 && !self.began && self.body.is_none() && !self.lost
+        self.requests > 0 && !self.began && self.body.is_none() && !self.lost && !self.adrift
     }
 
     /// Requests begun so far.

@@ -178,6 +178,10 @@ pub struct Facts {
     pub blind: bool,
     /// The watching began inside the flow: only a response that is complete decides.
     pub began_inside: bool,
+    /// What one side sent last was never seen, and may have been its end: the same.
+    pub end_unseen: bool,
+    /// The client sent something that was never seen, a request perhaps.
+    pub request_unseen: bool,
 }
 
 /// An outcome and the moment that decided it.
@@ -233,7 +237,7 @@ pub fn decide(facts: &Facts) -> Decision {
     let asked = by_then(facts.request);
     let answered = by_then(facts.first_byte);
     // Once answered, only framing can tell a cut response from a whole one.
-    let unclear = answered && facts.blind || facts.began_inside;
+    let unclear = answered && facts.blind || facts.began_inside || facts.end_unseen;
     let outcome = match decider {
         Decider::LocalError => Outcome::LocalError,
         Decider::Complete => Outcome::Served,
@@ -242,6 +246,7 @@ pub fn decide(facts: &Facts) -> Decision {
         Decider::Rst if !connected => Outcome::Refused,
         Decider::Rst if answered => Outcome::ResetMidway,
         Decider::Rst if asked => Outcome::ResetEmpty,
+        Decider::Rst if facts.request_unseen => Outcome::Unfinished,
         Decider::Rst => Outcome::ResetOnConnect,
         Decider::Refusal => Outcome::Refused,
         Decider::Unreachable => Outcome::Unreachable,

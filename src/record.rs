@@ -67,6 +67,9 @@ pub struct Record {
     pub syn_retransmits: Option<u32>,
     /// Segments with data or FIN that the client sent again.
     pub retransmits: Option<u32>,
+    /// Sequence numbers of both sides that are known to have been used and were never seen: bytes,
+    /// and one for a FIN. Only captures count them.
+    pub missing: Option<u64>,
     /// When each thing happened.
     pub times: RecordTimes,
     /// What each vantage saw step by step, where events are asked for.
@@ -130,6 +133,7 @@ impl Record {
             response_bytes: None,
             syn_retransmits: None,
             retransmits: None,
+            missing: None,
             times: RecordTimes::default(),
             steps: None,
         }
@@ -166,7 +170,8 @@ impl Record {
     /// Whether the server's kernel took it: a SYN-ACK was seen, or the outcome needs one. A reset that
     /// connect() itself reports does, and the socket cannot say when the SYN-ACK came.
     pub fn was_taken(&self) -> bool {
-        self.times.syn_ack.is_some() || self.outcome.is_lost() == Some(true)
+        let needs_one = self.outcome == Outcome::Served || self.outcome.is_lost() == Some(true);
+        self.times.syn_ack.is_some() || needs_one
     }
 
     /// The failed call's errno.
@@ -200,7 +205,7 @@ pub struct Caveats {
     pub capture_start: bool,
     /// Watching ended inside the flow.
     pub capture_end: bool,
-    /// Bytes were acknowledged that were never seen, or a whole flow was missed.
+    /// Segments must have been that were never seen, or a whole flow was missed.
     pub hole: bool,
     /// Payload was cut where framing depended on it.
     pub snapped: bool,

@@ -32,6 +32,8 @@ pub struct Summary {
     pub differing: BTreeMap<(Outcome, Outcome), u64>,
     /// Records with a hole in what the wire showed.
     pub holes: u64,
+    /// Sequence numbers that were never seen, of all records.
+    pub missing: u64,
     /// Records that packets were seen of.
     pub on_the_wire: u64,
     /// Opening times of the first and the last lost connection.
@@ -68,6 +70,7 @@ impl Summary {
             *self.differing.entry((record.outcome, socket)).or_default() += 1;
         }
         self.holes += u64::from(record.caveats.hole);
+        self.missing += record.missing.unwrap_or(0);
         self.on_the_wire += u64::from(record.evidence.wire);
         self.latest_ns = self.latest_ns.max(record.times.late_ns.unwrap_or(0));
         if record.outcome.is_lost() == Some(true) {
@@ -89,6 +92,7 @@ impl Summary {
             *self.differing.entry(pair).or_default() += count;
         }
         self.holes += other.holes;
+        self.missing += other.missing;
         self.on_the_wire += other.on_the_wire;
         self.latest_ns = self.latest_ns.max(other.latest_ns);
         if let Some((first, last)) = other.loss_window {

@@ -152,9 +152,11 @@ impl Work {
             self.capture.first_unix_ns = Some(first.0);
             self.capture.last_unix_ns = Some(last.0);
         }
+        let written = self.rows.finish();
+        self.capture.missing_bytes = written.summary.missing;
         let mut finished = Finished {
             reading: self.reading,
-            written: self.rows.finish(),
+            written,
             capture: self.capture,
             opened,
             context,
@@ -248,6 +250,14 @@ impl Finished {
             if n > 0 {
                 notes.push(format!("{n} {} {what}", plural(n, "packet")));
             }
+        }
+        let missing = capture.missing_bytes;
+        if missing > 0 {
+            let bytes = plural(missing, "byte");
+            notes.push(format!(
+                "{missing} {bytes} of these connections must have been and {} not in the capture",
+                if missing == 1 { "is" } else { "are" }
+            ));
         }
         if let Some(offset) = capture.cut_off_at_byte {
             notes.push(format!(

@@ -25,14 +25,16 @@ pub enum Protocol {
 pub struct Exchanges {
     protocol: Protocol,
     requests: RequestReader,
-    /// For each request still unanswered, whether its method was HEAD.
-    unanswered: VecDeque<bool>,
+    /// For each request still unanswered, whether its method was HEAD; none where that was not seen.
+    unanswered: VecDeque<Option<bool>>,
     response: ResponseReader,
     responses: u32,
     status: Option<u16>,
     received: u64,
     blind: bool,
-    /// Whether the flow was seen from its beginning and the client has sent nothing yet.
+    /// Whether the flow was seen from its beginning.
+    whole: bool,
+    /// Whether it was, and the client has sent nothing yet.
     fresh: bool,
     times: ExchangeTimes,
 }
@@ -56,7 +58,11 @@ pub struct ExchangeTimes {
 
 impl Exchanges {
     /// `whole` where the flow was seen from its beginning. Requests go to `unanswered`, which is empty.
-    pub(super) fn new(protocol: Protocol, whole: bool, unanswered: VecDeque<bool>) -> Exchanges {
+    pub(super) fn new(
+        protocol: Protocol,
+        whole: bool,
+        unanswered: VecDeque<Option<bool>>,
+    ) -> Exchanges {
         Exchanges {
             protocol,
             requests: RequestReader::default(),
@@ -66,12 +72,13 @@ impl Exchanges {
             status: None,
             received: 0,
             blind: false,
+            whole,
             fresh: whole,
             times: ExchangeTimes::default(),
         }
     }
 
-    pub(super) fn take_unanswered(&mut self) -> VecDeque<bool> {
+    pub(super) fn take_unanswered(&mut self) -> VecDeque<Option<bool>> {
         mem::take(&mut self.unanswered)
     }
 
@@ -98,9 +105,10 @@ impl Exchanges {
         &self.times
     }
 
-    /// Whether framing depended on bytes that were not captured.
+    /// Whether framing depended on bytes that were not captured: of the response, or of the request
+    /// that it answers.
     pub fn is_blind(&self) -> bool {
-        self.blind
+        self.blind || self.response.is_doubtful()
     }
 
     /// Bytes of one direction, in order: captured ones, then `unseen` more.
@@ -123,6 +131,9 @@ impl Exchanges {
             times.request.get_or_insert(at);
             return;
         }
+        if unanswered.is_empty() {
+            requests.resume();
+        }
         let mut event = |event| match event {
             // A server that loses patience with an idle client answers before it was asked (408):
             // the client takes that for the answer to its first request.
@@ -131,7 +142,7 @@ impl Exchanges {
             {
                 times.request = Some(at);
                 if times.complete.is_none() {
-                    unanswered.push_back(false);
+                    unanswered.push_back(Some(false));
                 }
             }
             RequestEvent::Began => {
@@ -141,11 +152,16 @@ impl Exchanges {
                         ..ExchangeTimes::default()
                     };
                 }
-                unanswered.push_back(false);
+                unanswered.push_back(Some(false));
             }
             RequestEvent::Head { to_head } => {
                 if let Some(last) = unanswered.back_mut() {
-                    *last = to_head;
+                    *last = Some(to_head);
+                }
+            }
+            RequestEvent::Unseen => {
+                if let Some(last) = unanswered.back_mut() {
+                    *last = None;
                 }
             }
         };
@@ -218,8 +234,11 @@ impl Exchanges {
             self.response = ResponseReader::new(false);
         }
         if self.response.progress() == Progress::Nothing {
-            let to_head = self.unanswered.front().copied().unwrap_or(false);
-            self.response = ResponseReader::new(to_head);
+            // Without a request the server speaks first, or what it answers was before our time.
+            let to_head = self.unanswered.front().copied();
+            self.response = to_head
+                .unwrap_or(self.whole.then_some(false))
+                .map_or_else(ResponseReader::to_unseen, ResponseReader::new);
         }
         self.times.first_byte.get_or_insert(at);
     }
@@ -239,6 +258,8 @@ impl Exchanges {
                     self.responses += 1;
                 }
             }
+            // Whoever asked in another language is answered in it.
+            Progress::Malformed if self.unanswered.front() == Some(&None) => self.blind = true,
             Progress::Malformed => {
                 self.times.malformed.get_or_insert(at);
             }

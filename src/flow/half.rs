@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::time::Stamp;
 use crate::wire::Segment;
 
 /// Out-of-order payload kept for one direction; what goes beyond it counts as not captured.
@@ -22,10 +23,19 @@ pub(super) struct Half {
     acked: u64,
     /// The offset at which the FIN stands.
     fin: Option<u64>,
+    /// How far segments of this side's own reach, the FIN counting one.
+    shown: u64,
+    /// How far this side is known to have sent, by whatever tells: its own numbers, or what the peer
+    /// acknowledged. The FIN counts one.
+    told: u64,
     pending: BTreeMap<u64, Chunk>,
     pending_bytes: usize,
-    /// Bytes that were acknowledged without having been seen.
+    /// Everything below was acknowledged, seen or not.
     missed_to: u64,
+    /// Bytes handed on as unseen, because the peer had acknowledged them.
+    missed: u64,
+    /// When its latest segment was seen.
+    last: Option<Stamp>,
     retransmits: u32,
     syns_again: u32,
     window: u32,
@@ -104,6 +114,7 @@ impl Half {
         if segment.flags.fin() && self.fin.is_none() {
             self.fin = Some(end);
         }
+        self.shown = self.shown.max(end + u64::from(segment.flags.fin()));
         if segment.len == 0 || end <= self.next {
             return None;
         }
@@ -156,18 +167,51 @@ impl Half {
             return 0;
         }
         self.acked = self.acked.max(offset);
-        if self.fin.is_none() && offset == self.sent + 1 && self.isn.is_some() {
-            // One byte more than was seen: a byte or a FIN was missed. Either way it is a hole.
-            self.missed_to = self.missed_to.max(offset);
-            return 1;
-        }
+        self.told = self.told.max(offset);
         let seen = self.contiguous();
-        if end > seen {
-            self.missed_to = self.missed_to.max(end);
-            self.sent = self.sent.max(end);
-            return end - seen;
+        if end <= seen {
+            return 0;
         }
-        0
+        self.miss(end);
+        end - seen
+    }
+
+    /// A segment of this side's own stands at `seq`: everything before was sent.
+    pub(super) fn tell(&mut self, seq: u32) {
+        let offset = self.base.and_then(|base| self.offset(seq, base));
+        // As with acknowledgments: what is far off is not ours.
+        let near = |&offset: &u64| offset <= self.sent + MAX_PENDING as u64;
+        if let Some(offset) = offset.filter(near) {
+            self.told = self.told.max(offset);
+        }
+    }
+
+    /// A RST says that everything before `seq` was sent, and nothing will be sent again.
+    pub(super) fn tell_at_reset(&mut self, seq: u32) {
+        self.tell(seq);
+        let told = self.fin.map_or(self.told, |fin| self.told.min(fin));
+        if told > self.contiguous() {
+            self.miss(told);
+        }
+    }
+
+    /// Nobody will see any more what is missing below `to`.
+    fn miss(&mut self, to: u64) {
+        self.missed_to = self.missed_to.max(to);
+        // One number more than was seen is nearly always a FIN, which is no byte.
+        if to != self.sent + 1 {
+            self.sent = self.sent.max(to);
+        }
+    }
+
+    /// Notes when a segment of this side's was seen.
+    pub(super) fn see(&mut self, at: Stamp) {
+        self.last = self.last.max(Some(at));
+    }
+
+    /// When its latest segment was seen.
+    pub(super) fn last(&self) -> Option<Stamp> {
+        self.last
     }
 
     /// How far bytes reach without a hole, delivered or not.
@@ -182,8 +226,9 @@ impl Half {
         reach
     }
 
-    /// The next payload in order, bytes delivered before cut off.
-    pub(super) fn next_in_order(&mut self) -> Option<Chunk> {
+    /// The next payload in order, bytes delivered before cut off. Where `fin_matters`, the last number
+    /// of a hole that nothing was seen behind is held back: it may be a FIN's.
+    pub(super) fn next_in_order(&mut self, fin_matters: bool) -> Option<Chunk> {
         while let Some((&start, _)) = self.pending.first_key_value() {
             if start > self.next {
                 break;
@@ -198,14 +243,19 @@ impl Half {
             self.next = end;
             return Some(chunk);
         }
-        // A hole that the peer acknowledged will not be filled any more.
+        // A hole that the peer acknowledged will not be filled any more. A single number is nearly
+        // always a FIN's.
+        let may_be_fin =
+            self.missed_to > self.shown && (fin_matters || self.missed_to == self.sent + 1);
+        let missed_to = self.missed_to - u64::from(may_be_fin);
         let to = self
             .pending
             .first_key_value()
-            .map_or(self.missed_to, |(&start, _)| start.min(self.missed_to));
-        if to > self.next && self.missed_to > self.next {
+            .map_or(missed_to, |(&start, _)| start.min(missed_to));
+        if to > self.next {
             let unseen = to - self.next;
             self.next = to;
+            self.missed += unseen;
             return Some(Chunk {
                 bytes: Box::default(),
                 unseen,
@@ -234,9 +284,40 @@ impl Half {
         self.fin.is_some_and(|fin| self.next >= fin)
     }
 
-    /// Whether the FIN was acknowledged.
+    /// Whether the FIN was acknowledged, or what can hardly have been anything else: one number more
+    /// than was seen.
     pub(super) fn is_fin_acked(&self) -> bool {
-        self.fin.is_some_and(|fin| self.acked > fin)
+        match self.fin {
+            Some(fin) => self.acked > fin,
+            None => self.is_end_unseen() && self.acked == self.sent + 1,
+        }
+    }
+
+    /// Whether the last of what this side is known to have sent was never seen: a FIN may be in it.
+    pub(super) fn is_end_unseen(&self) -> bool {
+        self.told > self.shown
+    }
+
+    /// Whether anything this side is known to have sent was never seen, acknowledged or not.
+    pub(super) fn has_gap(&self) -> bool {
+        self.missing() > 0
+    }
+
+    /// Whether bytes were seen behind others that were neither seen nor acknowledged.
+    pub(super) fn has_unfilled_gap(&self) -> bool {
+        !self.pending.is_empty() || self.fin.is_some_and(|fin| self.next < fin)
+    }
+
+    /// How many of its numbers were never seen; a FIN counts one.
+    pub(super) fn missing(&self) -> u64 {
+        let mut missing = self.missed;
+        let mut reach = self.next;
+        for (&start, chunk) in &self.pending {
+            missing += start.saturating_sub(reach);
+            reach = reach.max(start + chunk.len());
+        }
+        missing += self.fin.map_or(0, |fin| fin.saturating_sub(reach));
+        missing + self.told.saturating_sub(self.shown.max(reach))
     }
 
     /// Whether `ack` acknowledges this side's SYN and nothing more.

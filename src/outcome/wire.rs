@@ -30,8 +30,14 @@ pub fn facts(flow: &Flow, watch: Watch) -> Facts {
         } => (deadline, abandoned, None),
         Watch::Capture => (None, None, given_up(flow)),
     };
+    let end_unseen = match watch {
+        // What is lost on its way to us does not reach our client either.
+        Watch::Live { .. } => flow.is_end_unseen(),
+        // Nobody knows on which side of a capture it was lost.
+        Watch::Capture => flow.is_end_unseen() || flow.has_unfilled_gap(),
+    };
     Facts {
-        syn_ack: times.syn_ack,
+        syn_ack: times.connected,
         request: exchange.request,
         first_byte: exchange.first_byte,
         malformed: exchange.malformed,
@@ -46,6 +52,8 @@ pub fn facts(flow: &Flow, watch: Watch) -> Facts {
         local_error: None,
         blind: flow.exchanges().is_blind(),
         began_inside: flaws.began_inside,
+        end_unseen,
+        request_unseen: flaws.provocation_missed,
     }
 }
 

@@ -110,7 +110,7 @@ impl Client {
         let to_head = &mut self.to_head;
         let is_http = self.request.push(bytes, &mut |event| match event {
             RequestEvent::Head { to_head: head } => *to_head = head,
-            RequestEvent::Began => {}
+            RequestEvent::Began | RequestEvent::Unseen => {}
         });
         // A second request is not answered: the first one's response ends the connection.
         if self.request.is_complete() || self.request.requests() > 1 {

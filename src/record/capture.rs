@@ -63,6 +63,8 @@ pub struct Placed {
 #[derive(Debug)]
 pub struct Ended {
     conn: u64,
+    /// Whether its 4-tuple was used again.
+    superseded: bool,
     flow: Box<Flow>,
     /// When its last segment came, once it is over: known without looking into the flow itself,
     /// which is far away in memory by the time the question comes up.
@@ -199,7 +201,8 @@ impl Reading {
         };
         let open = Ended::new(self.conns, flow);
         // The 4-tuple is used again: whatever it was used for before has ended, seen or not.
-        if let Some(before) = self.open.insert(ends, open) {
+        if let Some(mut before) = self.open.insert(ends, open) {
+            before.superseded = true;
             self.complete(vec![before]);
         }
         self.conns
@@ -237,7 +240,12 @@ impl Ended {
 
     fn new(conn: u64, flow: Box<Flow>) -> Ended {
         let over = flow.is_over().then(|| flow.last());
-        Ended { conn, flow, over }
+        Ended {
+            conn,
+            superseded: false,
+            flow,
+            over,
+        }
     }
 
     /// As [`Flow::push`].
@@ -254,9 +262,15 @@ impl Ended {
 
     /// Makes its record. What was seen step by step goes with it.
     pub fn record(&mut self) -> Record {
-        let Ended { conn, flow, .. } = self;
+        let Ended {
+            conn,
+            superseded,
+            flow,
+            ..
+        } = self;
         let decision = decide(&wire_facts(flow, Watch::Capture));
         let (ends, flaws) = (flow.ends(), flow.flaws());
+        let end_missed = *superseded && flow.is_left_open();
         let mut record = Record {
             src: Some(ends.client),
             evidence: Vantages {
@@ -265,13 +279,14 @@ impl Ended {
             },
             caveats: Caveats {
                 capture_start: flaws.began_inside,
-                capture_end: !flow.is_over(),
-                hole: flaws.hole,
+                capture_end: !flow.is_over() && !end_missed,
+                hole: flaws.hole || flow.has_gap() || end_missed,
                 snapped: flaws.snapped,
                 vantages_differ: false,
             },
             ..Record::new(*conn, ends.server, decision.outcome)
         };
+        record.missing = Some(flow.missing());
         record.times.opened = flow.began();
         record.times.end = decision.at;
         record.add_wire(flow, None);

@@ -40,6 +40,8 @@ pub(crate) struct CaptureReport {
     pub(crate) duplicates: u64,
     /// Frames that are no IP.
     pub(crate) other: u64,
+    /// Bytes of these connections, and FINs, that must have been and are not in it.
+    pub(crate) missing_bytes: u64,
     /// What the capturing side says it dropped.
     pub(crate) drops: Option<u64>,
     /// Where the file is cut off in the middle of a packet.

@@ -1,3 +1,5 @@
+mod missing;
+
 use super::*;
 use crate::flow::script::{ends, segments, segments_from};
 use crate::wire::Segment;

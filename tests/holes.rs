@@ -1,0 +1,129 @@
+//! What a hole in a capture may cost: each kept capture is read once for each of its packets, without
+//! that packet. A row is then as before, or says that something is missing, and no outcome is decided
+//! that the missing packet would have changed.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests read the captures, and end at the first surprise"
+)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use probe::outcome::Outcome;
+use probe::record::{Reading, Record, ServerSide};
+use probe::time::Stamp;
+use probe::wire::{self, Packet};
+
+/// Where the servers of all of them listened.
+const PORT: u16 = 9292;
+
+/// A captured packet: its time, and its bytes from the IP header on.
+struct Captured {
+    at: Stamp,
+    bytes: Vec<u8>,
+    len: usize,
+}
+
+/// The packets of a classic pcap of Ethernet frames, by connection: the client's port.
+fn connections(pcap: &Path) -> BTreeMap<u16, Vec<Captured>> {
+    let bytes = fs::read(pcap).unwrap();
+    let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    let to_nanos = match word(0) {
+        0xa1b2_c3d4 => 1_000,
+        0xa1b2_3c4d => 1,
+        magic => panic!("{}: {magic:x}", pcap.display()),
+    };
+    assert_eq!(word(20), 1, "Ethernet: {}", pcap.display());
+    let mut connections: BTreeMap<u16, Vec<Captured>> = BTreeMap::new();
+    let mut next = 24;
+    while next < bytes.len() {
+        let (captured, len) = (word(next + 8) as usize, word(next + 12) as usize);
+        let at = i64::from(word(next)) * 1_000_000_000 + i64::from(word(next + 4)) * to_nanos;
+        let packet = Captured {
+            at: Stamp(at),
+            bytes: bytes[next + 16 + 14..next + 16 + captured].to_vec(),
+            len: len - 14,
+        };
+        next += 16 + captured;
+        if let Ok(Packet::Segment(segment)) = wire::parse(packet.at, &packet.bytes, packet.len) {
+            let ports = [segment.src.port(), segment.dst.port()];
+            let client = ports.into_iter().find(|&port| port != PORT).unwrap();
+            connections.entry(client).or_default().push(packet);
+        }
+    }
+    connections
+}
+
+/// The records of these packets, in the order in which their connections began.
+fn read<'a>(packets: impl Iterator<Item = &'a Captured>) -> Vec<Record> {
+    let mut reading = Reading::new(ServerSide::Port(PORT), false);
+    for packet in packets {
+        match wire::parse(packet.at, &packet.bytes, packet.len) {
+            Ok(Packet::Segment(segment)) => {
+                reading.segment(&segment);
+            }
+            Ok(Packet::IcmpError(error)) => reading.icmp(&error),
+            other => panic!("{other:?}"),
+        }
+    }
+    reading.finish();
+    let ended = std::iter::from_fn(|| reading.next_ended());
+    let mut records: Vec<Record> = ended.map(|mut ended| ended.record()).collect();
+    records.sort_by_key(|record| record.conn);
+    records
+}
+
+fn captures() -> Vec<PathBuf> {
+    let captures = Path::new(env!("CARGO_MANIFEST_DIR")).join("captures");
+    let pcap = |entry: std::io::Result<fs::DirEntry>| {
+        let folder = entry.unwrap().path();
+        let name = folder.file_name()?.to_string_lossy().into_owned();
+        Some(folder.join(format!("{name}.pcap"))).filter(|pcap| pcap.exists())
+    };
+    let mut captures: Vec<PathBuf> = fs::read_dir(captures).unwrap().filter_map(pcap).collect();
+    captures.sort();
+    captures
+}
+
+/// What is said of a record that something is missing of.
+fn is_marked(record: &Record) -> bool {
+    let caveats = record.caveats;
+    caveats.hole || caveats.capture_start || caveats.capture_end
+}
+
+fn text(record: &Record) -> String {
+    let caveats: Vec<&str> = record.caveats.words().collect();
+    let sequence = record.sequence.as_ref().unwrap();
+    format!(
+        "{} [{}] {sequence}",
+        record.outcome.word(),
+        caveats.join("+")
+    )
+}
+
+#[test]
+fn a_missing_packet_never_decides() {
+    let mut read_again = 0;
+    for pcap in captures() {
+        for packets in connections(&pcap).values() {
+            let whole = read(packets.iter());
+            for without in 0..packets.len() {
+                let others = packets.iter().enumerate().filter(|&(i, _)| i != without);
+                let rest = read(others.map(|(_, packet)| packet));
+                for (n, record) in rest.iter().enumerate() {
+                    let full = whole.get(n).expect("a connection of the whole capture");
+                    let right = record.outcome == full.outcome
+                        || record.outcome == Outcome::Unfinished && is_marked(record);
+                    let (full, said) = (text(full), text(record));
+                    let name = pcap.display();
+                    assert!(right, "{name}: {full}, without packet {without} {said}");
+                }
+                read_again += 1;
+            }
+        }
+    }
+    assert!(read_again > 1_000, "{read_again}");
+}
