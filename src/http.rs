@@ -151,6 +151,7 @@ impl ResponseReader {
             },
             State::Complete => 0,
             State::Head if n > 0 => {
+                self.status = final_status(&self.head);
                 self.state = State::Blind;
                 n
             }
@@ -264,6 +265,17 @@ fn parse_head(bytes: &[u8]) -> Head {
             framing: framing(response.headers),
         },
     }
+}
+
+/// The status in the first line of a header block that was cut behind it, unless it is an interim
+/// one: its final response is not in sight.
+fn final_status(head: &[u8]) -> Option<u16> {
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut response = httparse::Response::new(&mut headers);
+    response.parse(head).ok()?;
+    let line_is_whole = head.contains(&b'\n');
+    let interim = |code: &u16| (100..200).contains(code) && *code != 101;
+    response.code.filter(|code| line_is_whole && !interim(code))
 }
 
 /// Framing headers that contradict each other or are no numbers.

@@ -1,6 +1,6 @@
-//! What a hole in a capture may cost: each kept capture is read once for each of its packets, without
-//! that packet. A row is then as before, or says that something is missing, and no outcome is decided
-//! that the missing packet would have changed.
+//! What a hole in a capture, or a short snap length, may cost: each kept capture is read once for each
+//! of its packets, without that packet, and once for each snap length. A row is then as before, or
+//! says that something is missing, and no outcome is decided that the missing part would have changed.
 #![expect(
     clippy::disallowed_methods,
     clippy::panic,
@@ -59,9 +59,15 @@ fn connections(pcap: &Path) -> BTreeMap<u16, Vec<Captured>> {
 
 /// The records of these packets, in the order in which their connections began.
 fn read<'a>(packets: impl Iterator<Item = &'a Captured>) -> Vec<Record> {
+    read_cut(packets, usize::MAX)
+}
+
+/// The same, `snap` bytes of each packet captured.
+fn read_cut<'a>(packets: impl Iterator<Item = &'a Captured>, snap: usize) -> Vec<Record> {
     let mut reading = Reading::new(ServerSide::Port(PORT), false);
     for packet in packets {
-        match wire::parse(packet.at, &packet.bytes, packet.len) {
+        let captured = packet.bytes.get(..snap).unwrap_or(&packet.bytes);
+        match wire::parse(packet.at, captured, packet.len) {
             Ok(Packet::Segment(segment)) => {
                 reading.segment(&segment);
             }
@@ -126,4 +132,52 @@ fn a_missing_packet_never_decides() {
         }
     }
     assert!(read_again > 1_000, "{read_again}");
+}
+
+#[test]
+fn a_short_snap_length_never_decides() {
+    // IP and TCP header without options: what is shorter is no segment.
+    const HEADERS: usize = 40;
+    // The longest response in these captures is shorter.
+    const WHOLE: usize = 260;
+    let (mut kept, mut unclear) = (0, 0);
+    for pcap in captures() {
+        for packets in connections(&pcap).values() {
+            let whole = read(packets.iter());
+            for snap in HEADERS..WHOLE {
+                for (full, record) in whole.iter().zip(read_cut(packets.iter(), snap)) {
+                    let (name, was, said) = (pcap.display(), text(full), text(&record));
+                    // Only how far a response came stands in the bytes.
+                    if record.outcome == full.outcome {
+                        kept += 1;
+                    } else {
+                        unclear += 1;
+                        let blind = record.outcome == Outcome::Unfinished && record.caveats.snapped;
+                        let answered = full.response_bytes > Some(0);
+                        assert!(blind && answered, "{name}: {was}, by {snap} bytes {said}");
+                    }
+                    let status = record.http_status;
+                    assert!(
+                        status.is_none() || status == full.http_status,
+                        "{name}: {was}"
+                    );
+                }
+            }
+        }
+    }
+    assert!(kept > 10_000 && unclear > 10_000, "{kept}, {unclear}");
+}
+
+#[test]
+fn a_status_line_that_was_captured_is_told_though_the_rest_was_not() {
+    let pcap = captures()
+        .into_iter()
+        .find(|pcap| pcap.ends_with("puma-7.2.1-term.pcap"));
+    for packets in connections(&pcap.unwrap()).values() {
+        let whole = read(packets.iter());
+        // Headers of IP and of TCP with timestamps, and `HTTP/1.1 200 OK\r\nC`.
+        for (full, record) in whole.iter().zip(read_cut(packets.iter(), 20 + 32 + 18)) {
+            assert_eq!(record.http_status, full.http_status);
+        }
+    }
 }

@@ -97,7 +97,8 @@ impl Exchanges {
 
     /// The last final status code.
     pub fn status(&self) -> Option<u16> {
-        self.response.status().or(self.status)
+        let earlier = self.status.filter(|_| !self.blind);
+        self.response.status().or(earlier)
     }
 
     /// When the last exchange came how far.

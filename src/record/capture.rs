@@ -290,6 +290,7 @@ impl Ended {
         record.times.opened = flow.began();
         record.times.end = decision.at;
         record.add_wire(flow, None);
+        record.http_status = flow.exchanges().status();
         record.curl_exit = match record.outcome {
             // curl takes a header block that a FIN cuts for a whole response.
             Outcome::Truncated if flow.exchanges().status().is_none() => Some(0),
