@@ -444,6 +444,12 @@ impl Flow {
             || (self.client.is_fin_acked() && self.server.is_fin_acked())
     }
 
+    /// The sequence numbers behind everything that client and server are known to have sent; none of
+    /// one that sent nothing.
+    pub fn ended_at(&self) -> [Option<u32>; 2] {
+        [self.client.end(), self.server.end()]
+    }
+
     /// Client and server.
     pub fn ends(&self) -> Ends {
         self.ends

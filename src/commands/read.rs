@@ -148,6 +148,7 @@ impl Work {
         self.reading.finish();
         self.hand_on();
         self.capture.unplaced = self.reading.unplaced();
+        self.capture.late = self.reading.late();
         if let Some((first, last)) = self.reading.span() {
             self.capture.first_unix_ns = Some(first.0);
             self.capture.last_unix_ns = Some(last.0);

@@ -264,6 +264,16 @@ impl Half {
         None
     }
 
+    /// The sequence number behind everything this side is known to have sent.
+    pub(super) fn end(&self) -> Option<u32> {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "sequence numbers are modulo 2^32"
+        )]
+        let len = self.told.max(self.shown) as u32;
+        self.base.map(|base| base.wrapping_add(len))
+    }
+
     /// Payload bytes sent, each counted once.
     pub(super) fn bytes(&self) -> u64 {
         self.sent

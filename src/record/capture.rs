@@ -2,10 +2,13 @@
 //! be expected of it. Which end of a flow is the server is found out here; what happened is left to
 //! [`outcome`](crate::outcome).
 
+mod finished;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use self::finished::Finished;
 use super::{Caveats, Record, Steps, Vantages};
 use foldhash::fast::RandomState;
 
@@ -45,6 +48,9 @@ pub struct Reading {
     conns: u64,
     /// Segments of flows whose server is not known.
     unplaced: u64,
+    finished: Finished,
+    /// Segments of flows that had ended.
+    late: u64,
     /// Times of the first and the last segment.
     span: Option<(Stamp, Stamp)>,
     looked: Stamp,
@@ -53,8 +59,9 @@ pub struct Reading {
 /// Where a segment belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placed {
-    /// The connection's number, in the order in which they began.
-    pub conn: u64,
+    /// The connection's number, in the order in which they began; nothing where the connection was
+    /// over long before.
+    pub conn: Option<u64>,
     /// Its ends.
     pub ends: Ends,
 }
@@ -83,6 +90,8 @@ impl Reading {
             spare: Vec::new(),
             conns: 0,
             unplaced: 0,
+            finished: Finished::default(),
+            late: 0,
             span: None,
             looked: Stamp(i64::MIN),
         }
@@ -102,7 +111,15 @@ impl Reading {
             let taken = open.push(segment);
             taken.then_some(open.conn)
         });
-        let conn = taken.unwrap_or_else(|| self.begin(ends, segment));
+        let conn = match taken {
+            Some(conn) => Some(conn),
+            // It is not open, or this is its next SYN.
+            None if self.finished.holds(&ends, segment) => {
+                self.late += 1;
+                None
+            }
+            None => Some(self.begin(ends, segment)),
+        };
         self.look(segment.at);
         Some(Placed { conn, ends })
     }
@@ -143,6 +160,11 @@ impl Reading {
     /// Segments of which nobody knows which end was the server: no SYN was seen.
     pub fn unplaced(&self) -> u64 {
         self.unplaced
+    }
+
+    /// Segments that came when their connection had been over for a while.
+    pub fn late(&self) -> u64 {
+        self.late
     }
 
     /// Times of the first and the last segment.
@@ -217,7 +239,10 @@ impl Reading {
         let is_over =
             |_: &Ends, open: &mut Ended| open.over.is_some_and(|last| now >= last + SETTLE);
         let over = self.open.extract_if(is_over).map(|(_, open)| open);
-        let over = over.collect();
+        let over: Vec<Ended> = over.collect();
+        for open in &over {
+            self.finished.remember(&open.flow, now);
+        }
         self.complete(over);
     }
 

@@ -36,6 +36,8 @@ pub(crate) struct CaptureReport {
     pub(crate) untimed: u64,
     /// Segments of connections whose server is not known.
     pub(crate) unplaced: u64,
+    /// Segments of connections that had been over for a while.
+    pub(crate) late: u64,
     /// Second copies of packets, as `-i any` shows them.
     pub(crate) duplicates: u64,
     /// Frames that are no IP.

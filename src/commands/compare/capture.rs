@@ -9,9 +9,9 @@ use anyhow::{Result, anyhow};
 use crate::observe::capture::{CaptureReader, Content, Frame};
 use crate::outcome::{Facts, Watch, wire_facts};
 use crate::reconcile::{Account, Noted, Told, Trace};
-use crate::record::{Ended, Reading, ServerSide};
+use crate::record::{Ended, Placed, Reading, ServerSide};
 use crate::report::table::plural;
-use crate::wire::{self, Digest, Packet};
+use crate::wire::{self, Digest, Ends, Packet};
 
 /// One side, read.
 pub(super) struct Taken {
@@ -40,6 +40,7 @@ pub(super) fn read(input: impl Read, name: &str, expected: &Expected) -> Result<
         reading: Reading::new(expected.side, false),
         segments: HashMap::new(),
         told: Told::default(),
+        over: HashMap::new(),
         left_out: 0,
     };
     for &server in &expected.servers {
@@ -97,6 +98,8 @@ struct Collector<'a> {
     /// Of connections that have not ended.
     segments: HashMap<u64, Vec<Noted>>,
     told: Told,
+    /// Where the last connection between these ends is told of, once it is over.
+    over: HashMap<Ends, usize>,
     /// Packets that cannot be compared.
     left_out: u64,
 }
@@ -122,12 +125,25 @@ impl Collector<'_> {
                 }
                 if let (Some(direction), Some(digest)) = (direction, Digest::of(bytes, len)) {
                     let noted = Noted::new(direction, &segment, digest);
-                    self.segments.entry(placed.conn).or_default().push(noted);
+                    self.note(placed, noted);
                 }
             }
             Ok(Packet::IcmpError(error)) => self.reading.icmp(&error),
             Ok(Packet::Other) => {}
             Ok(Packet::Fragment) | Err(_) => self.left_out += 1,
+        }
+    }
+
+    /// Adds a segment to its connection, which may long be over.
+    fn note(&mut self, placed: Placed, noted: Noted) {
+        if let Some(conn) = placed.conn {
+            self.segments.entry(conn).or_default().push(noted);
+        } else if let Some(&at) = self.over.get(&placed.ends)
+            && let Some(account) = self.told.accounts.get_mut(at)
+            && let Trace::Segments(segments) = &mut account.trace
+        {
+            account.last = account.last.max(noted.at);
+            segments.push(noted);
         }
     }
 
@@ -139,6 +155,8 @@ impl Collector<'_> {
         while let Some(ended) = self.reading.next_ended() {
             let facts = wire_facts(ended.flow(), self.expected.watch);
             let segments = self.segments.remove(&ended.conn());
+            let ends = ended.flow().ends();
+            self.over.insert(ends, self.told.accounts.len());
             let account = account(ended, facts, segments.unwrap_or_default());
             self.told.accounts.push(account);
         }

@@ -109,6 +109,91 @@ fn records_come_while_the_capture_is_read() {
     assert_eq!(reading.open.len(), 1);
 }
 
+/// A reading of a connection that was reset, and of another long enough after it for the first to be
+/// a record; and that other one's end.
+fn one_that_is_over() -> (Reading, Stamp) {
+    let mut reading = Reading::new(ServerSide::FromSyns, false);
+    for segment in segments(">S <S. >. >P.[get] <. <R.") {
+        reading.segment(&segment);
+    }
+    let mut other = segments(">S")[0].clone();
+    other.src.set_port(40_001);
+    other.at = other.at + SETTLE * 2;
+    reading.segment(&other);
+    assert_eq!(reading.open.len(), 1);
+    (reading, other.at)
+}
+
+#[test]
+fn a_late_segment_of_a_connection_that_is_over_is_no_connection() {
+    let (mut reading, at) = one_that_is_over();
+    for (wait, segment) in segments(">S <S. >. >P.[get] <. <R. >P.[get]~ <R. >.")
+        .iter()
+        .enumerate()
+    {
+        let wait = Duration::from_secs(3 + wait as u64);
+        let late = Segment {
+            at: at + wait,
+            ..segment.clone()
+        };
+        if !late.flags.syn() {
+            reading.segment(&late);
+        }
+    }
+    assert_eq!(reading.late(), 7);
+    assert_eq!(records(reading).len(), 2);
+}
+
+#[test]
+fn a_4_tuple_used_again_without_its_syn_is_another_connection_all_the_same() {
+    let (mut reading, at) = one_that_is_over();
+    let again = segments_from(
+        ">S <S. >. >P.[get] <. <P.[ok] <F. >F. <.",
+        16_000_000,
+        70_000,
+    );
+    for segment in &again[3..] {
+        let at = at + Duration::from_secs(5);
+        reading.segment(&Segment {
+            at,
+            ..segment.clone()
+        });
+    }
+    assert_eq!(reading.late(), 0);
+    let records = records(reading);
+    assert_eq!(records.len(), 3);
+    assert_eq!(records[2].outcome, Outcome::Served);
+    assert!(records[2].caveats.capture_start);
+}
+
+#[test]
+fn a_connection_that_is_over_is_forgotten_in_the_end() {
+    let (mut reading, at) = one_that_is_over();
+    let reset = segments(">S <S. >. >P.[get] <. <R.").remove(5);
+    // Whoever ends later drives it out.
+    for (n, port) in (1..=3_u64).zip(50_001..) {
+        for segment in segments(">S <R.") {
+            let mut segment = Segment {
+                at: at + Duration::from_secs(70 * n),
+                ..segment
+            };
+            let client = if segment.flags.ack() {
+                &mut segment.dst
+            } else {
+                &mut segment.src
+            };
+            client.set_port(port);
+            reading.segment(&segment);
+        }
+    }
+    reading.segment(&Segment {
+        at: at + Duration::from_secs(300),
+        ..reset
+    });
+    assert_eq!(reading.late(), 0);
+    assert_eq!(records(reading).len(), 6);
+}
+
 #[test]
 fn the_server_is_where_syns_go() {
     let mut reading = Reading::new(ServerSide::FromSyns, false);
