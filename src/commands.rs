@@ -6,6 +6,7 @@ mod ending;
 mod interrupt;
 mod main_job;
 mod outputs;
+mod progress;
 mod read;
 mod recorder;
 mod serve;

@@ -4,17 +4,22 @@
     clippy::disallowed_methods,
     clippy::disallowed_types,
     clippy::unwrap_used,
-    reason = "tests read the captures, and end at the first surprise"
+    reason = "tests read the captures, make live ones, and end at the first surprise"
 )]
 
 mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
 
-use common::{Row, probe, rows, run, stderr, stdout, tshark};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use common::{Row, enter_namespace, probe, rows, run, stderr, stdout, tshark};
 
 /// Where the servers of all of them listened.
 const SERVER: &str = "127.0.0.1:9292";
@@ -186,4 +191,119 @@ fn a_capture_is_read_from_a_pipe() {
         .unwrap();
     let outcomes = |rows: Vec<Row>| counts(rows.into_iter().map(|row| row["outcome"].clone()));
     assert_eq!(outcomes(rows(&output.stdout)), outcomes(kept.rows()));
+}
+
+/// A probe that reads a pipe.
+fn reading(stdin: impl Into<Stdio>) -> Child {
+    probe()
+        .args(["read", "-", "--port", "9292", "--csv", "-"])
+        .stdin(stdin)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
+}
+
+#[test]
+fn an_interrupt_keeps_what_was_read_of_a_pipe() {
+    let kept = Kept::all();
+    let kept = kept
+        .iter()
+        .find(|kept| kept.pcap.ends_with("puma-7.2.1-term.pcap"))
+        .unwrap();
+    for (with, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
+        let mut child = reading(Stdio::piped());
+        // It stays open, as a live capture's does.
+        let mut stdin: ChildStdin = child.stdin.take().unwrap();
+        stdin.write_all(&fs::read(&kept.pcap).unwrap()).unwrap();
+        let mut said = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        // All of its connections are over, so that their rows come while the pipe is open.
+        let all = kept.rows().len();
+        while said.lines().count() < 1 + all {
+            assert!(stdout.read_line(&mut said).unwrap() > 0, "{said}");
+        }
+        signal(&child, with);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
+        stdout.read_to_string(&mut said).unwrap();
+        assert_eq!(rows(said.as_bytes()).len(), all);
+        let table = stderr(&output);
+        assert!(
+            table.contains("interrupted: this is what was read until then"),
+            "{table}"
+        );
+        drop(stdin);
+    }
+}
+
+#[test]
+#[ignore = "needs root, netns, tcpdump"]
+fn an_interrupt_of_tcpdump_and_probe_keeps_what_tcpdump_holds() {
+    enter_namespace();
+    let mut tcpdump = Command::new("tcpdump")
+        .args([
+            "-i", "lo", "-w", "-", "-n", "-s", "512", "-Z", "root", "tcp",
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut tells = BufReader::new(tcpdump.stderr.take().unwrap());
+    let mut said = String::new();
+    while !said.contains("listening on") {
+        assert!(tells.read_line(&mut said).unwrap() > 0, "{said}");
+    }
+    let child = reading(tcpdump.stdout.take().unwrap());
+    let listener = TcpListener::bind("127.0.0.1:9292").unwrap();
+    for _ in 0..5 {
+        let mut client = TcpStream::connect("127.0.0.1:9292").unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        server.read_exact(&mut [0; 18]).unwrap();
+        server
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            .unwrap();
+        drop(server);
+        client.read_to_end(&mut Vec::new()).unwrap();
+    }
+    // Without output nothing else shows that it is ready.
+    let catches = |status: procfs::process::Status| status.sigcgt & 1 << 1 != 0;
+    let probe = procfs::process::Process::new(child.id().cast_signed()).unwrap();
+    while !probe.status().is_ok_and(catches) {
+        std::thread::yield_now();
+    }
+    // What the kernel still holds tcpdump would leave behind. It tells how far it is when asked.
+    loop {
+        let dev = fs::read_to_string("/proc/thread-self/net/dev").unwrap();
+        let lo = dev
+            .lines()
+            .find(|line| line.trim().starts_with("lo:"))
+            .unwrap();
+        let passed = lo.split_whitespace().nth(2).unwrap();
+        signal(&tcpdump, Signal::SIGUSR1);
+        let mut counted = String::new();
+        tells.read_line(&mut counted).unwrap();
+        if counted.contains(&format!("{passed} packets captured")) {
+            break;
+        }
+    }
+    // As a terminal does on Ctrl-C. tcpdump writes what it holds only now.
+    signal(&child, Signal::SIGINT);
+    signal(&tcpdump, Signal::SIGINT);
+    let output = child.wait_with_output().unwrap();
+    tcpdump.wait().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+    let served = |row: &Row| row["outcome"] == "served" && row["caveats"].is_empty();
+    assert_eq!(
+        rows(&output.stdout)
+            .iter()
+            .filter(|row| served(row))
+            .count(),
+        5
+    );
 }

@@ -21,7 +21,7 @@ Examples:
   tcpdump -i any -w - port 9292 | probe read -
 
 Exit status: 0 read, also where the file is cut off in the middle of a packet; 1 a gate failed;
-2 wrong usage, or it could not be read.",
+2 wrong usage, or it could not be read; 130 on Ctrl-C and 143 on SIGTERM, with what was read written.",
     disable_help_flag = true,
     disable_version_flag = true
 )]

@@ -5,7 +5,6 @@ mod case;
 mod measure;
 mod notes;
 mod one;
-mod progress;
 mod remarks;
 mod report;
 mod run_json;

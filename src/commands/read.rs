@@ -1,20 +1,23 @@
 //! `probe read`: a capture that somebody took, classified by the same rules as a live run.
-#![expect(clippy::disallowed_types, reason = "the capture is opened here")]
 
+mod input;
 mod rows;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::mem;
 use std::path::Path;
 use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 
+use self::input::{Input, Pipe, Waited};
 use self::rows::{Rows, Written};
 use super::ending::{Failures, gate_failure, print_table};
+use super::interrupt::Interrupt;
 use super::outputs::{self, OpenOutputs, WriteFailed};
 use super::{command_line, tell};
 use crate::cli::ReadArgs;
@@ -26,7 +29,7 @@ use crate::report::Context;
 use crate::report::read::{CaptureReport, ReadReport};
 use crate::report::run::{SCHEMA, SummaryReport};
 use crate::report::table::{self, Setting, plural};
-use crate::sys::reason;
+use crate::time::Stamp;
 use crate::wire::{self, Packet};
 
 /// Reads a capture and says what happened to each connection.
@@ -34,7 +37,16 @@ pub(super) fn run(args: ReadArgs, words: &[OsString]) -> Result<ExitCode> {
     let plan = ReadPlan::check(args)?;
     let file = plan.file.as_deref();
     let name = file.map_or_else(|| "stdin".to_owned(), |file| file.display().to_string());
-    let reader = CaptureReader::open(open(file)?).map_err(|error| anyhow!("{name}: {error}"))?;
+    let interrupt = Interrupt::catch().context("cannot catch SIGINT and SIGTERM")?;
+    let input = Input::open(file, !plan.outputs.quiet, &interrupt)?;
+    let pipe = input.pipe();
+    let reader = match CaptureReader::open(input) {
+        Ok(reader) => reader,
+        Err(error) => match interrupt.exit_code() {
+            Some(code) => return Ok(ExitCode::from(code)),
+            None => return Err(anyhow!("{name}: {error}")),
+        },
+    };
     let mut opened = outputs::open(&plan.outputs)?;
     let context = Context {
         run_id: run_id(file),
@@ -43,30 +55,23 @@ pub(super) fn run(args: ReadArgs, words: &[OsString]) -> Result<ExitCode> {
     };
     let mut work = Work {
         reading: Reading::new(plan.side, opened.writers.wants_steps()),
-        rows: Rows::start(mem::take(&mut opened.writers), context.clone())
-            .context("cannot start a thread")?,
+        rows: Rows::start(
+            mem::take(&mut opened.writers),
+            context.clone(),
+            pipe.is_some(),
+        )
+        .context("cannot start a thread")?,
+        pipe,
+        interrupt,
+        newest: None,
         capture: CaptureReport::default(),
     };
-    work.read(reader);
+    work.read(reader)?;
     let finished = work.finish(opened, context, words);
     let code = finished.report(&name, &plan);
     // The process ends with this: flows by the ten thousand need not be freed one by one before.
     mem::forget(finished.reading);
     Ok(ExitCode::from(code))
-}
-
-fn open(file: Option<&Path>) -> Result<Box<dyn Read>> {
-    let Some(file) = file else {
-        return Ok(Box::new(io::stdin()));
-    };
-    match File::open(file) {
-        Ok(opened) => Ok(Box::new(opened)),
-        Err(error) => Err(anyhow!(
-            "cannot read {}: {}; give a capture that exists and may be read, or - for stdin",
-            file.display(),
-            reason(&error)
-        )),
-    }
 }
 
 /// Rows of the same file have the same name each time.
@@ -82,13 +87,24 @@ fn run_id(file: Option<&Path>) -> String {
 struct Work {
     reading: Reading,
     rows: Rows,
+    pipe: Option<Rc<Pipe>>,
+    interrupt: Interrupt,
+    /// The time of the newest packet, and when it was read.
+    newest: Option<(Stamp, Stamp)>,
     capture: CaptureReport,
 }
 
 impl Work {
-    /// Reads until the end, or until nobody is left who reads what is written.
-    fn read<R: Read>(&mut self, mut reader: CaptureReader<R>) {
+    /// Reads until the end, until somebody interrupts, or until nobody is left who reads what is
+    /// written.
+    fn read(&mut self, mut reader: CaptureReader<Input>) -> Result<()> {
         while self.hand_on() {
+            if reader.is_drained()
+                && let Some(pipe) = self.pipe.clone()
+                && !self.wait_for(&pipe)?
+            {
+                break;
+            }
             match reader.next_frame() {
                 Ok(Some(frame)) => self.frame(&frame),
                 Ok(None) => break,
@@ -99,7 +115,31 @@ impl Work {
             }
         }
         self.capture.drops = reader.drops();
-        self.capture.cut_off_at_byte = reader.cut_off();
+        // Where it was left in the middle of a packet, that is our doing.
+        self.capture.cut_off_at_byte = reader.cut_off().filter(|_| !self.interrupt.came());
+        Ok(())
+    }
+
+    /// Waits for a live capture's next packet; meanwhile connections end. Returns false where none is
+    /// to be waited for.
+    fn wait_for(&mut self, pipe: &Pipe) -> Result<bool> {
+        self.newest = self.reading.span().map(|(_, last)| match self.newest {
+            Some((newest, read)) if newest == last => (newest, read),
+            Some(_) | None => (last, pipe.now()),
+        });
+        loop {
+            let waited = pipe.wait().context("cannot wait for stdin")?;
+            if waited != Waited::Quiet {
+                return Ok(waited == Waited::Ready);
+            }
+            if let Some((newest, read)) = self.newest {
+                let since = u64::try_from(pipe.now().since(read)).unwrap_or(0);
+                self.reading.pass(newest + Duration::from_nanos(since));
+            }
+            if !self.hand_on() || !self.rows.hand_on() {
+                return Ok(false);
+            }
+        }
     }
 
     /// Hands on what has ended. Returns false where nobody is left to read what is written.
@@ -159,6 +199,7 @@ impl Work {
             reading: self.reading,
             written,
             capture: self.capture,
+            interrupt: self.interrupt,
             opened,
             context,
         };
@@ -174,6 +215,7 @@ struct Finished {
     reading: Reading,
     written: Written,
     capture: CaptureReport,
+    interrupt: Interrupt,
     opened: OpenOutputs,
     context: Context,
 }
@@ -195,6 +237,7 @@ impl Finished {
             probe_version: env!("CARGO_PKG_VERSION"),
             command: command_line(words),
             servers: self.servers(),
+            interrupted: self.interrupt.came(),
             capture: self.capture.clone(),
             summary: SummaryReport::new(&self.written.summary, self.context.signal),
         };
@@ -260,6 +303,9 @@ impl Finished {
                 if missing == 1 { "is" } else { "are" }
             ));
         }
+        if self.interrupt.came() {
+            notes.push("interrupted: this is what was read until then".to_owned());
+        }
         if let Some(offset) = capture.cut_off_at_byte {
             notes.push(format!(
                 "the file is cut off in the middle of a packet, at byte {offset}: everything before \
@@ -290,6 +336,9 @@ impl Finished {
         failures.tell();
         if self.capture.error.is_some() || !failures.is_empty() {
             return 2;
+        }
+        if let Some(code) = self.interrupt.exit_code() {
+            return code;
         }
         let summary = &self.written.summary;
         let unserved = (summary.count(Outcome::Served) == 0).then(String::new);

@@ -186,6 +186,11 @@ impl<R: Read> CaptureReader<R> {
         }))
     }
 
+    /// Whether the next frame has still to be read: nothing that was read is left.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.window.bytes().len() <= self.lent
+    }
+
     /// Where the record begins in which the file ends, once that was reached.
     pub(crate) fn cut_off(&self) -> Option<u64> {
         self.cut_off

@@ -135,6 +135,11 @@ impl Reading {
         }
     }
 
+    /// So much of the capture's time has passed, without another segment.
+    pub fn pass(&mut self, now: Stamp) {
+        self.look(now);
+    }
+
     /// The capture has come to its end: what is open stays so.
     pub fn finish(&mut self) {
         let all = self.open.drain().map(|(_, open)| open).collect();

@@ -16,6 +16,7 @@ pub(crate) struct ReadReport {
     pub(crate) command: Vec<String>,
     /// The ends that were taken for servers, and how many connections each had.
     pub(crate) servers: BTreeMap<String, u64>,
+    pub(crate) interrupted: bool,
     pub(crate) capture: CaptureReport,
     pub(crate) summary: SummaryReport,
 }

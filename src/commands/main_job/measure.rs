@@ -7,9 +7,9 @@ use indicatif::ProgressBar;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use super::progress;
 use super::server::StartedServer;
 use crate::commands::interrupt::Interrupt;
+use crate::commands::progress;
 use crate::commands::recorder::{Recorded, Recorder};
 use crate::connect::socket::Engine;
 use crate::observe::packet::{PacketVantage, WireStats};

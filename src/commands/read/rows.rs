@@ -34,8 +34,8 @@ pub(super) struct Written {
 }
 
 impl Rows {
-    /// Starts it.
-    pub(super) fn start(writers: Writers, context: Context) -> io::Result<Rows> {
+    /// Starts it. With `live` rows are handed to the kernel whenever there is time.
+    pub(super) fn start(writers: Writers, context: Context, live: bool) -> io::Result<Rows> {
         let (sender, receiver) = sync_channel(QUEUE);
         let (give_back, given_back) = channel();
         let written = Written {
@@ -45,7 +45,7 @@ impl Rows {
         };
         let thread = thread::Builder::new()
             .name("probe-rows".to_owned())
-            .spawn(move || written.run(&receiver, &give_back, &context))?;
+            .spawn(move || written.run(&receiver, &give_back, &context, live))?;
         Ok(Rows {
             batch: Vec::with_capacity(BATCH),
             sender,
@@ -69,7 +69,11 @@ impl Rows {
         self.spent.pop()
     }
 
-    fn hand_on(&mut self) -> bool {
+    /// Hands on what was taken so far. Returns false where nobody is left to read what is written.
+    pub(super) fn hand_on(&mut self) -> bool {
+        if self.batch.is_empty() {
+            return true;
+        }
         let full = std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH));
         self.sender.send(full).is_ok()
     }
@@ -91,6 +95,7 @@ impl Written {
         batches: &Receiver<Vec<Ended>>,
         give_back: &Sender<Vec<Ended>>,
         context: &Context,
+        live: bool,
     ) -> Written {
         while let Ok(mut batch) = batches.recv() {
             for ended in &mut batch {
@@ -101,6 +106,10 @@ impl Written {
             }
             // Towards the end nobody wants them any more.
             let _ = give_back.send(batch);
+            if live {
+                let failed = self.writers.flush();
+                self.failed.extend(failed);
+            }
             if self.writers.is_empty() && !self.failed.is_empty() {
                 break;
             }

@@ -1,4 +1,4 @@
-//! Progress bars: of a run's connections and of a series' runs. Nothing is shown where stderr is no
+//! Progress bars: of a run's connections, of a series' runs, of a capture's bytes. Nothing is shown where stderr is no
 //! terminal.
 
 use std::io::{self, IsTerminal};
@@ -13,6 +13,11 @@ pub(super) fn over_connections(count: u64) -> ProgressBar {
 /// A bar over the runs of a series; its message says which is being made.
 pub(super) fn over_runs(runs: u64) -> ProgressBar {
     bar(runs, "{bar:40} {msg}, {elapsed}")
+}
+
+/// A bar over the bytes of a capture.
+pub(super) fn over_bytes(size: u64) -> ProgressBar {
+    bar(size, "{bar:40} {bytes}/{total_bytes} read, {elapsed}")
 }
 
 fn bar(count: u64, template: &str) -> ProgressBar {
