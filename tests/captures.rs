@@ -19,7 +19,7 @@ use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use common::{Row, enter_namespace, probe, rows, run, stderr, stdout, tshark};
+use common::{Row, enter_namespace, probe, rows, run, run_json, stderr, stdout, tshark};
 
 /// Where the servers of all of them listened.
 const SERVER: &str = "127.0.0.1:9292";
@@ -191,6 +191,142 @@ fn a_capture_is_read_from_a_pipe() {
         .unwrap();
     let outcomes = |rows: Vec<Row>| counts(rows.into_iter().map(|row| row["outcome"].clone()));
     assert_eq!(outcomes(rows(&output.stdout)), outcomes(kept.rows()));
+}
+
+/// A captured packet: on which interface, when, and its bytes from the IP header on.
+#[derive(Clone)]
+struct Packet {
+    interface: u32,
+    at: u64,
+    ip: Vec<u8>,
+}
+
+/// The packets of a kept capture: classic pcap, little-endian, Ethernet.
+fn packets(kept: &Kept) -> Vec<Packet> {
+    let bytes = fs::read(&kept.pcap).unwrap();
+    let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    assert_eq!((word(0), word(20)), (0xa1b2_3c4d, 1));
+    let mut packets = Vec::new();
+    let mut next = 24;
+    while next < bytes.len() {
+        let end = next + 16 + word(next + 8) as usize;
+        packets.push(Packet {
+            interface: 0,
+            at: u64::from(word(next)) * 1_000_000_000 + u64::from(word(next + 4)),
+            ip: bytes[next + 16 + 14..end].to_vec(),
+        });
+        next = end;
+    }
+    packets
+}
+
+/// A pcapng file with interfaces of that link type, `header` in front of each packet.
+fn pcapng(
+    link: u16,
+    interfaces: u32,
+    packets: &[Packet],
+    header: impl Fn(&Packet) -> Vec<u8>,
+) -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut block = |kind: u32, body: &[u8]| {
+        let len = u32::try_from(body.len().next_multiple_of(4) + 12).unwrap();
+        file.extend([kind.to_le_bytes(), len.to_le_bytes()].concat());
+        file.extend_from_slice(body);
+        file.resize(file.len().next_multiple_of(4), 0);
+        file.extend(len.to_le_bytes());
+    };
+    block(
+        0x0a0d_0d0a,
+        b"\x4d\x3c\x2b\x1a\x01\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff",
+    );
+    for _ in 0..interfaces {
+        // Nanoseconds.
+        let options = b"\x09\0\x01\0\x09\0\0\0";
+        block(1, &[&link.to_le_bytes()[..], &[0; 6], options].concat());
+    }
+    for packet in packets {
+        let frame = [header(packet), packet.ip.clone()].concat();
+        let interface = packet.interface.min(interfaces - 1);
+        let len = u32::try_from(frame.len()).unwrap();
+        let [high, low] =
+            [packet.at >> 32, packet.at & 0xffff_ffff].map(|half| u32::try_from(half).unwrap());
+        let fields = [interface, high, low, len, len]
+            .map(u32::to_le_bytes)
+            .concat();
+        block(6, &[fields, frame].concat());
+    }
+    file
+}
+
+/// Each packet on two interfaces, three microseconds apart, and in the file one interface's packets of
+/// 20 ms behind the other's.
+fn on_two_interfaces(packets: &[Packet]) -> Vec<Packet> {
+    let again = packets.iter().map(|packet| Packet {
+        interface: 1,
+        at: packet.at + 3_000,
+        ip: packet.ip.clone(),
+    });
+    let mut both: Vec<Packet> = packets.iter().cloned().chain(again).collect();
+    both.sort_by_key(|packet| (packet.at / 20_000_000, packet.interface, packet.at));
+    both
+}
+
+#[test]
+fn packets_that_crossed_two_interfaces_are_taken_once_and_in_order() {
+    let ethernet = |_: &Packet| [&[0; 12][..], &[8, 0]].concat();
+    // Protocol, two bytes of nothing, interface, Ethernet, out of the one and into the other.
+    let cooked_v2 = |packet: &Packet| {
+        let interface = packet.interface.to_be_bytes();
+        let way = if packet.interface == 0 { 4 } else { 0 };
+        [&[8, 0, 0, 0][..], &interface, &[0, 1, way, 6], &[0; 8]].concat()
+    };
+    let cooked_v1 = |packet: &Packet| {
+        let way = if packet.interface == 0 { 4 } else { 0 };
+        [&[0, way, 0, 1, 0, 6][..], &[0; 8], &[8, 0]].concat()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    for kept in Kept::all()
+        .into_iter()
+        .filter(|kept| kept.beside("signal").is_some())
+    {
+        let name = kept
+            .pcap
+            .file_stem()
+            .unwrap()
+            .to_string_lossy()
+            .into_owned();
+        let packets = packets(&kept);
+        let both = on_two_interfaces(&packets);
+        let mut once = packets.clone();
+        once.sort_by_key(|packet| (packet.at / 20_000_000, std::cmp::Reverse(packet.at)));
+        for (format, file, copies) in [
+            ("ethernet", pcapng(1, 2, &both, ethernet), packets.len()),
+            ("cooked v2", pcapng(276, 1, &both, cooked_v2), packets.len()),
+            ("cooked v1", pcapng(113, 1, &both, cooked_v1), packets.len()),
+            ("backwards", pcapng(1, 1, &once, ethernet), 0),
+        ] {
+            let pcap = folder.path().join(format!("{name}.pcapng"));
+            fs::write(&pcap, file).unwrap();
+            let out = folder.path().join(format!("{name} {format}"));
+            let mut command = probe();
+            command
+                .arg("read")
+                .arg(&pcap)
+                .args(["--port", "9292", "--quiet"]);
+            command.args(["--signal-at", kept.beside("signal").unwrap().trim()]);
+            let output = command.arg("--out").arg(&out).output().unwrap();
+            assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+            let read = fs::read_to_string(out.join("connections.csv")).unwrap();
+            assert_eq!(
+                Some(read),
+                kept.beside("connections.csv"),
+                "{name} {format}"
+            );
+            let capture = &run_json(&out)["capture"];
+            assert_eq!(capture["duplicates"], copies, "{name} {format}");
+            assert_eq!(capture["unordered"], 0, "{name} {format}");
+        }
+    }
 }
 
 /// A probe that reads a pipe.

@@ -21,7 +21,7 @@ use super::interrupt::Interrupt;
 use super::outputs::{self, OpenOutputs, WriteFailed};
 use super::{command_line, tell};
 use crate::cli::ReadArgs;
-use crate::observe::capture::{CaptureReader, Content, Frame};
+use crate::observe::capture::{CaptureReader, Content, Copies, Frame, Held, Sorter};
 use crate::outcome::Outcome;
 use crate::plan::read::ReadPlan;
 use crate::record::Reading;
@@ -64,6 +64,8 @@ pub(super) fn run(args: ReadArgs, words: &[OsString]) -> Result<ExitCode> {
         pipe,
         interrupt,
         newest: None,
+        sorter: Sorter::default(),
+        copies: Copies::default(),
         capture: CaptureReport::default(),
     };
     work.read(reader)?;
@@ -91,6 +93,8 @@ struct Work {
     interrupt: Interrupt,
     /// The time of the newest packet, and when it was read.
     newest: Option<(Stamp, Stamp)>,
+    sorter: Sorter,
+    copies: Copies,
     capture: CaptureReport,
 }
 
@@ -114,6 +118,8 @@ impl Work {
                 }
             }
         }
+        self.take_all();
+        self.capture.unordered = self.sorter.late();
         self.capture.drops = reader.drops();
         // Where it was left in the middle of a packet, that is our doing.
         self.capture.cut_off_at_byte = reader.cut_off().filter(|_| !self.interrupt.came());
@@ -123,15 +129,16 @@ impl Work {
     /// Waits for a live capture's next packet; meanwhile connections end. Returns false where none is
     /// to be waited for.
     fn wait_for(&mut self, pipe: &Pipe) -> Result<bool> {
-        self.newest = self.reading.span().map(|(_, last)| match self.newest {
-            Some((newest, read)) if newest == last => (newest, read),
-            Some(_) | None => (last, pipe.now()),
-        });
         loop {
             let waited = pipe.wait().context("cannot wait for stdin")?;
             if waited != Waited::Quiet {
                 return Ok(waited == Waited::Ready);
             }
+            self.take_all();
+            self.newest = self.reading.span().map(|(_, last)| match self.newest {
+                Some((newest, read)) if newest == last => (newest, read),
+                Some(_) | None => (last, pipe.now()),
+            });
             if let Some((newest, read)) = self.newest {
                 let since = u64::try_from(pipe.now().since(read)).unwrap_or(0);
                 self.reading.pass(newest + Duration::from_nanos(since));
@@ -172,15 +179,35 @@ impl Work {
             self.capture.untimed += 1;
             return;
         };
-        match &wire::parse(at, bytes, len) {
+        self.sorter.push(at, frame.point, bytes, len);
+        while let Some(held) = self.sorter.pop() {
+            self.packet(held);
+        }
+    }
+
+    /// What is held comes now: nothing earlier is to be expected.
+    fn take_all(&mut self) {
+        while let Some(held) = self.sorter.take() {
+            self.packet(held);
+        }
+    }
+
+    fn packet(&mut self, held: Held) {
+        match wire::parse(held.at, &held.bytes, held.len) {
             Ok(Packet::Segment(segment)) => {
-                self.reading.segment(segment);
+                let point = held.point;
+                if point.is_some_and(|point| self.copies.is_copy(&segment, point)) {
+                    self.capture.duplicates += 1;
+                } else {
+                    self.reading.segment(&segment);
+                }
             }
-            Ok(Packet::IcmpError(error)) => self.reading.icmp(error),
+            Ok(Packet::IcmpError(error)) => self.reading.icmp(&error),
             Ok(Packet::Fragment) => self.capture.fragments += 1,
             Ok(Packet::Other) => {}
             Err(_) => self.capture.malformed += 1,
         }
+        self.sorter.reuse(held);
     }
 
     /// Waits until everything is written.
@@ -279,6 +306,10 @@ impl Finished {
         )];
         for (n, what) in [
             (capture.duplicates, "seen a second time by the same capture"),
+            (
+                capture.unordered,
+                "that stood too far from their place, taken where they stood",
+            ),
             (capture.fragments, "that are fragments, not put together"),
             (capture.malformed, "that cannot be read"),
             (capture.untimed, "without a time, left out"),

@@ -7,10 +7,12 @@
 //! longer than its block for the end of the file, it knows no Packet Blocks, and its read errors
 //! have no cause.
 
+mod copies;
 mod endian;
 mod link;
 mod pcap;
 mod pcapng;
+mod sort;
 mod window;
 
 use std::fmt::Write;
@@ -23,6 +25,9 @@ use self::pcap::Pcap;
 use self::pcapng::Pcapng;
 use self::window::Window;
 use crate::time::Stamp;
+
+pub(crate) use self::copies::Copies;
+pub(crate) use self::sort::{Held, Sorter};
 
 /// No packet is longer; a file that says so is damaged. Far above any snaplen that tools accept.
 const MAX_RECORD: usize = 256 << 20;
@@ -50,9 +55,15 @@ pub(crate) struct Frame<'a> {
     /// Which interface saw it, from 0 on, counted over the whole file: each pcapng section has
     /// interfaces of its own.
     pub(crate) interface: u32,
+    /// Where exactly, in a capture that may show a packet at several points.
+    pub(crate) point: Option<Point>,
     /// What it holds.
     pub(crate) content: Content<'a>,
 }
+
+/// A point that packets pass: an interface, in or out where the link layer says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Point(pub(crate) u64);
 
 /// What a frame holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,9 +190,14 @@ impl<R: Read> CaptureReader<R> {
         };
         self.lent = packet.record;
         let bytes = self.window.bytes().get(packet.data).unwrap_or_default();
+        let several = match &self.format {
+            Format::Pcap(_) => false,
+            Format::Pcapng(pcapng) => pcapng.has_several_interfaces(),
+        };
         Ok(Some(Frame {
             at: packet.at,
             interface: packet.interface,
+            point: packet.link.point(bytes, packet.interface, several),
             content: packet.link.content(bytes, packet.len),
         }))
     }

@@ -39,8 +39,10 @@ pub(crate) struct CaptureReport {
     pub(crate) unplaced: u64,
     /// Segments of connections that had been over for a while.
     pub(crate) late: u64,
-    /// Second copies of packets, as `-i any` shows them.
+    /// Second copies of packets, as they crossed another interface.
     pub(crate) duplicates: u64,
+    /// Packets that stood too far behind later ones to be put in order.
+    pub(crate) unordered: u64,
     /// Frames that are no IP.
     pub(crate) other: u64,
     /// Bytes of these connections, and FINs, that must have been and are not in it.

@@ -3,7 +3,7 @@
 //! [`wire`](crate::wire).
 
 use super::endian::Endian;
-use super::{CaptureError, Content};
+use super::{CaptureError, Content, Point};
 
 /// What stands in front of the IP header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +68,22 @@ impl Link {
             .find(|(known, ..)| *known == number)
             .map(|&(_, link, _)| link)
             .ok_or(CaptureError::LinkType(number))
+    }
+
+    /// Where a frame was seen: on which of the file's interfaces, of which there are `several` or one,
+    /// and on which of the host's, where the frame itself says.
+    pub(super) fn point(self, bytes: &[u8], interface: u32, several: bool) -> Option<Point> {
+        let within = match self {
+            // Version 1 tells only which way it went.
+            Link::CookedV1 => u64::from(Endian::Big.u16(bytes, 0)?),
+            Link::CookedV2 => {
+                let index = Endian::Big.u32(bytes, 4)?;
+                u64::from(index) << 8 | u64::from(*bytes.get(10)?)
+            }
+            _ if several => 0,
+            _ => return None,
+        };
+        Some(Point(u64::from(interface) << 40 | within))
     }
 
     /// Looks into a frame of which `bytes` were captured and that was `len` bytes long.

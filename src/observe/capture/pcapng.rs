@@ -258,6 +258,11 @@ impl Pcapng {
         })
     }
 
+    /// Whether more than one interface was declared so far, whatever the section.
+    pub(super) fn has_several_interfaces(&self) -> bool {
+        self.earlier > 0 || self.interfaces.len() > 1
+    }
+
     /// Packets that the interfaces say were dropped.
     pub(super) fn drops(&self) -> Option<u64> {
         self.interfaces
