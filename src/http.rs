@@ -270,9 +270,11 @@ fn parse_head(bytes: &[u8]) -> Head {
 /// The status in the first line of a header block that was cut behind it, unless it is an interim
 /// one: its final response is not in sight.
 fn final_status(head: &[u8]) -> Option<u16> {
-    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut response = httparse::Response::new(&mut headers);
-    response.parse(head).ok()?;
+    let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut response = httparse::Response::new(&mut []);
+    let config = httparse::ParserConfig::default();
+    let parsed = config.parse_response_with_uninit_headers(&mut response, head, &mut headers);
+    parsed.ok()?;
     let line_is_whole = head.contains(&b'\n');
     let interim = |code: &u16| (100..200).contains(code) && *code != 101;
     response.code.filter(|code| line_is_whole && !interim(code))
