@@ -341,8 +341,14 @@ impl Flow {
         let was_acked = half.all_acked();
         half.tell(segment.seq);
         let fresh = half.push(segment);
-        if direction == Direction::ToServer && was_acked && !half.all_acked() {
-            self.times.request_acked = None;
+        if direction == Direction::ToServer {
+            if was_acked && !half.all_acked() {
+                self.times.request_acked = None;
+            }
+            // It had ended when it sent this, whatever of its bytes is still to be seen.
+            if segment.flags.fin() {
+                self.times.client_fin.get_or_insert(segment.at);
+            }
         }
         if let Some(fresh) = fresh {
             self.exchanges
@@ -363,15 +369,11 @@ impl Flow {
         }
         if half.is_finished() {
             match direction {
-                Direction::ToServer => {
-                    self.times.client_fin.get_or_insert(at);
+                Direction::ToClient if self.times.server_fin.is_none() => {
+                    self.times.server_fin = Some(at);
+                    self.exchanges.server_finished(at);
                 }
-                Direction::ToClient => {
-                    if self.times.server_fin.is_none() {
-                        self.times.server_fin = Some(at);
-                        self.exchanges.server_finished(at);
-                    }
-                }
+                Direction::ToServer | Direction::ToClient => {}
             }
         }
         if self.exchanges.is_blind() && !self.flaws.hole && !self.has_gap() {

@@ -82,6 +82,11 @@ impl Exchanges {
         mem::take(&mut self.unanswered)
     }
 
+    /// Whether the client's bytes are taken for HTTP/1.
+    pub fn is_http(&self) -> bool {
+        self.protocol == Protocol::Http
+    }
+
     /// Requests begun.
     pub fn requests(&self) -> u32 {
         match self.protocol {

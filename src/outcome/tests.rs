@@ -290,6 +290,31 @@ fn bytes_that_are_no_http_request_are_answered_by_any_byte_and_fin() {
 }
 
 #[test]
+fn a_client_of_another_protocol_may_end_first_if_the_server_ends_too() {
+    // A TLS client's close, as nginx meets it in its several ways: with FIN; with its own
+    // close_notify, into a client that is gone; with RST, over what it has not read.
+    let answered = ">S <S. >. >P.[tls] <. <P.[ssh] >. >P.[tls] >F.";
+    for (end, outcome) in [
+        ("<F. >.", Outcome::Served),
+        ("<. <P.[ssh] <F. >.", Outcome::Served),
+        ("<P.[ssh] >R", Outcome::ClientClosed),
+        ("<R.", Outcome::ClientClosed),
+        ("<.", Outcome::ClientClosed),
+    ] {
+        assert_eq!(in_capture(&format!("{answered} {end}")), outcome, "{end}");
+    }
+    assert_eq!(
+        in_capture(">S <S. >. >P.[tls] <. >F. <. <F. >."),
+        Outcome::ClientClosed
+    );
+    // In HTTP an answer's end is known, and this one has none.
+    assert_eq!(
+        in_capture(">S <S. >. >P.[get] <. <P.[ok-head] >. >F. <F. >."),
+        Outcome::ClientClosed
+    );
+}
+
+#[test]
 fn expected_bytes_are_an_answer_without_fin() {
     let expecting = |n| Protocol::Opaque { expect: Some(n) };
     let segments = segments(">S <S. >. >P.[get] <. <P.[ssh] <R.");

@@ -57,11 +57,22 @@ pub fn facts(flow: &Flow, watch: Watch) -> Facts {
     }
 }
 
+/// Whether the server answered, and ended its side with FIN when the client had ended its own. Where
+/// nobody knows where an answer ends, as in TLS, such a client had what it wanted for all we know.
+fn is_ended_in_turn(flow: &Flow) -> bool {
+    let times = flow.times();
+    let answered = flow.exchanges().times().first_byte.is_some();
+    answered && times.client_rst.is_none() && times.server_fin >= times.client_fin
+}
+
 /// When the client gave up: at its FIN, unless the server went on to send and the client took it (a
 /// half-close), or at its RST.
 fn given_up(flow: &Flow) -> Option<Stamp> {
     let times = flow.times();
     let last_byte = flow.exchanges().times().last_byte;
+    if !flow.exchanges().is_http() && is_ended_in_turn(flow) {
+        return None;
+    }
     match (times.client_fin, times.client_rst) {
         // What came after its FIN it answered with RST: it had closed both ways.
         (Some(fin), Some(rst)) => Some(fin.min(rst)),

@@ -45,6 +45,10 @@ const SCRIPTS: &[&str] = &[
     ">S <S. >. >P.[tls] <. <P.[ssh] >. <F. >F. <.",
     ">S <S. >. >P.[tls] <. <P.[ssh] >. <R.",
     ">S <S. >. >P.[tls] <. <F. >F. <.",
+    ">S <S. >. >P.[tls] <. <P.[ssh] >. >P.[tls] >F. <. <F. >.",
+    ">S <S. >. >P.[tls] <. <P.[ssh] >. >P.[tls] >F. <P.[ssh] >R",
+    ">S <S. >. >P.[tls] <. <P.[ssh] >. >P.[tls] >F. <R.",
+    ">S <S. >. >P.[tls] <. >F. <. <F. >.",
 ];
 
 /// What missing packets change without leaving a trace in the rest, and why: script, what is lost of
