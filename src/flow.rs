@@ -376,7 +376,8 @@ impl Flow {
                 Direction::ToServer | Direction::ToClient => {}
             }
         }
-        if self.exchanges.is_blind() && !self.flaws.hole && !self.has_gap() {
+        let flaws = self.flaws;
+        if self.exchanges.is_blind() && !flaws.snapped && !flaws.hole && !self.has_gap() {
             self.flaws.snapped = true;
         }
     }

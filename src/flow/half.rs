@@ -168,7 +168,8 @@ impl Half {
         }
         self.acked = self.acked.max(offset);
         self.told = self.told.max(offset);
-        let seen = self.contiguous();
+        // What was missed before is missed once.
+        let seen = self.contiguous().max(self.missed_to);
         if end <= seen {
             return 0;
         }
