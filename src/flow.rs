@@ -26,6 +26,8 @@ use half::Half;
 /// One connection as its segments tell it.
 #[derive(Clone, Debug)]
 pub struct Flow {
+    /// Which of its table's, in the order of their first segments.
+    number: u64,
     ends: Ends,
     began: Stamp,
     last: Stamp,
@@ -147,6 +149,7 @@ impl Flow {
     fn before(ends: Ends, protocol: Protocol, keep: bool, first: &Segment, memory: Memory) -> Flow {
         let began_inside = !first.flags.syn() || first.flags.ack();
         Flow {
+            number: 0,
             ends,
             began: first.at,
             last: first.at,
@@ -451,6 +454,11 @@ impl Flow {
     /// one that sent nothing.
     pub fn ended_at(&self) -> [Option<u32>; 2] {
         [self.client.end(), self.server.end()]
+    }
+
+    /// Its number in the table that it is from, from 0 on.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// Client and server.

@@ -1,5 +1,6 @@
 //! One connection: what happened, why, on what evidence, and when. One row of connections.csv.
 
+pub mod account;
 mod capture;
 mod join;
 
@@ -72,7 +73,7 @@ pub struct Record {
     pub missing: Option<u64>,
     /// When each thing happened.
     pub times: RecordTimes,
-    /// What each vantage saw step by step, where events are asked for.
+    /// What each vantage saw step by step, where events or packets are asked for.
     pub steps: Option<Box<Steps>>,
 }
 
@@ -81,8 +82,10 @@ pub struct Record {
 pub struct Steps {
     /// The socket's side of it, where it was ours.
     pub attempt: Option<Attempt>,
-    /// The wire's.
+    /// The wire's; empty where nobody lists it.
     pub seen: Vec<Seen>,
+    /// The number of the wire's flow, where the packets of a run are numbered.
+    pub flow: Option<u64>,
 }
 
 /// When each thing happened to a connection, on the run clock.

@@ -2,6 +2,7 @@
 
 mod input;
 mod rows;
+mod runs;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -16,12 +17,13 @@ use anyhow::{Context as _, Result, anyhow};
 
 use self::input::{Input, Pipe, Waited};
 use self::rows::{Rows, Written};
+use self::runs::{Runs, Section};
 use super::ending::{Failures, gate_failure, print_table};
 use super::interrupt::Interrupt;
 use super::outputs::{self, OpenOutputs, WriteFailed};
 use super::{command_line, tell};
 use crate::cli::ReadArgs;
-use crate::observe::capture::{CaptureReader, Content, Copies, Frame, Held, Sorter};
+use crate::observe::capture::{CaptureReader, Content, Copies, Frame, Held, Point, Sorter};
 use crate::outcome::Outcome;
 use crate::plan::read::ReadPlan;
 use crate::record::Reading;
@@ -54,13 +56,10 @@ pub(super) fn run(args: ReadArgs, words: &[OsString]) -> Result<ExitCode> {
         ..Context::default()
     };
     let mut work = Work {
+        runs: Runs::new(context.clone()),
         reading: Reading::new(plan.side, opened.writers.wants_steps()),
-        rows: Rows::start(
-            mem::take(&mut opened.writers),
-            context.clone(),
-            pipe.is_some(),
-        )
-        .context("cannot start a thread")?,
+        rows: Rows::start(mem::take(&mut opened.writers), context, pipe.is_some())
+            .context("cannot start a thread")?,
         pipe,
         interrupt,
         newest: None,
@@ -69,7 +68,7 @@ pub(super) fn run(args: ReadArgs, words: &[OsString]) -> Result<ExitCode> {
         capture: CaptureReport::default(),
     };
     work.read(reader)?;
-    let finished = work.finish(opened, context, words);
+    let finished = work.finish(opened, words);
     let code = finished.report(&name, &plan);
     // The process ends with this: flows by the ten thousand need not be freed one by one before.
     mem::forget(finished.reading);
@@ -87,6 +86,7 @@ fn run_id(file: Option<&Path>) -> String {
 
 /// A reading under way.
 struct Work {
+    runs: Runs,
     reading: Reading,
     rows: Rows,
     pipe: Option<Rc<Pipe>>,
@@ -110,7 +110,12 @@ impl Work {
                 break;
             }
             match reader.next_frame() {
-                Ok(Some(frame)) => self.frame(&frame),
+                Ok(Some(frame)) => {
+                    if let Some(section) = self.runs.section(frame.run) {
+                        self.begin_section(section);
+                    }
+                    self.frame(&frame);
+                }
                 Ok(None) => break,
                 Err(error) => {
                     self.capture.error = Some(error.to_string());
@@ -162,6 +167,15 @@ impl Work {
         true
     }
 
+    /// Another run's section begins, or somebody's behind one.
+    fn begin_section(&mut self, Section { run, context }: Section) {
+        self.take_all();
+        self.reading.begin_section(run);
+        // What has ended before belongs to the section before.
+        self.hand_on();
+        self.rows.begin_run(context);
+    }
+
     fn frame(&mut self, frame: &Frame<'_>) {
         let (bytes, len) = match frame.content {
             Content::Ip { bytes, len } => (bytes, len),
@@ -179,39 +193,61 @@ impl Work {
             self.capture.untimed += 1;
             return;
         };
+        if let Some(run) = frame.run {
+            // What a run wrote stands in order.
+            self.take_all();
+            let packet = self.parse(at, bytes, len);
+            if let Some(packet) = packet {
+                self.packet(&packet, None);
+                if let Some(account) = run.socket {
+                    self.reading.account(&packet, account);
+                }
+            }
+            return;
+        }
         self.sorter.push(at, frame.point, bytes, len);
         while let Some(held) = self.sorter.pop() {
-            self.packet(held);
+            self.held(held);
         }
     }
 
     /// What is held comes now: nothing earlier is to be expected.
     fn take_all(&mut self) {
         while let Some(held) = self.sorter.take() {
-            self.packet(held);
+            self.held(held);
         }
     }
 
-    fn packet(&mut self, held: Held) {
-        match wire::parse(held.at, &held.bytes, held.len) {
-            Ok(Packet::Segment(segment)) => {
-                let point = held.point;
-                if point.is_some_and(|point| self.copies.is_copy(&segment, point)) {
-                    self.capture.duplicates += 1;
-                } else {
-                    self.reading.segment(&segment);
-                }
-            }
-            Ok(Packet::IcmpError(error)) => self.reading.icmp(&error),
-            Ok(Packet::Fragment) => self.capture.fragments += 1,
-            Ok(Packet::Other) => {}
-            Err(_) => self.capture.malformed += 1,
+    fn held(&mut self, held: Held) {
+        if let Some(packet) = self.parse(held.at, &held.bytes, held.len) {
+            self.packet(&packet, held.point);
         }
         self.sorter.reuse(held);
     }
 
+    fn parse<'a>(&mut self, at: Stamp, bytes: &'a [u8], len: usize) -> Option<Packet<'a>> {
+        let packet = wire::parse(at, bytes, len).ok();
+        self.capture.malformed += u64::from(packet.is_none());
+        packet
+    }
+
+    fn packet(&mut self, packet: &Packet, point: Option<Point>) {
+        match packet {
+            Packet::Segment(segment) => {
+                if point.is_some_and(|point| self.copies.is_copy(segment, point)) {
+                    self.capture.duplicates += 1;
+                } else {
+                    self.reading.segment(segment);
+                }
+            }
+            Packet::IcmpError(error) => self.reading.icmp(error),
+            Packet::Fragment => self.capture.fragments += 1,
+            Packet::Other => {}
+        }
+    }
+
     /// Waits until everything is written.
-    fn finish(mut self, opened: OpenOutputs, context: Context, words: &[OsString]) -> Finished {
+    fn finish(mut self, opened: OpenOutputs, words: &[OsString]) -> Finished {
         self.reading.finish();
         self.hand_on();
         self.capture.unplaced = self.reading.unplaced();
@@ -228,7 +264,8 @@ impl Work {
             capture: self.capture,
             interrupt: self.interrupt,
             opened,
-            context,
+            context: self.runs.whole(),
+            recorded: self.runs.names(),
         };
         if let Err(failed) = finished.write_run_json(words) {
             finished.written.failed.push(failed);
@@ -245,6 +282,8 @@ struct Finished {
     interrupt: Interrupt,
     opened: OpenOutputs,
     context: Context,
+    /// The runs that recorded it themselves.
+    recorded: Vec<String>,
 }
 
 impl Finished {
@@ -304,6 +343,7 @@ impl Finished {
             capture.packets,
             plural(capture.packets, "packet")
         )];
+        notes.extend(self.recorded_by());
         for (n, what) in [
             (capture.duplicates, "seen a second time by the same capture"),
             (
@@ -344,6 +384,18 @@ impl Finished {
             ));
         }
         notes
+    }
+
+    /// Whose own capture it is.
+    fn recorded_by(&self) -> Option<String> {
+        let (only, others) = self.recorded.split_first()?;
+        let runs = match others.len() {
+            0 => format!("run {only}"),
+            n => format!("run {only} and {n} other {}", plural(n as u64, "run")),
+        };
+        Some(format!(
+            "recorded by {runs}, and read with what its sockets did"
+        ))
     }
 
     /// Prints the table and what went wrong, and says how to exit.

@@ -161,8 +161,8 @@ impl Work {
                     match packet {
                         Packet::Segment(segment) => self.join.segment(segment),
                         Packet::IcmpError(error) => self.join.icmp(error),
-                        Packet::Fragment | Packet::Other => {}
-                    }
+                        Packet::Fragment | Packet::Other => None,
+                    };
                 }
                 self.join.advance(batch.watermark);
             }

@@ -13,6 +13,8 @@ pub struct FlowTable {
     server: SocketAddr,
     protocol: Protocol,
     keep: bool,
+    /// How many flows there were.
+    begun: u64,
     /// By client; the newest last.
     flows: HashMap<SocketAddr, Vec<Flow>>,
 }
@@ -25,6 +27,7 @@ impl FlowTable {
             server,
             protocol,
             keep,
+            begun: 0,
             flows: HashMap::new(),
         }
     }
@@ -44,7 +47,10 @@ impl FlowTable {
         };
         let flows = self.flows.entry(client).or_default();
         if !flows.last_mut().is_some_and(|flow| flow.push(segment)) {
-            flows.push(Flow::new(ends, self.protocol, self.keep, segment));
+            let mut flow = Flow::new(ends, self.protocol, self.keep, segment);
+            flow.number = self.begun;
+            self.begun += 1;
+            flows.push(flow);
         }
         flows.last_mut()
     }

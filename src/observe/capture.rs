@@ -59,6 +59,20 @@ pub(crate) struct Frame<'a> {
     pub(crate) point: Option<Point>,
     /// What it holds.
     pub(crate) content: Content<'a>,
+    /// What the run says that recorded it; nothing where that is anybody else's.
+    pub(crate) run: Option<OfRun<'a>>,
+}
+
+/// What a run writes into its own capture besides packets:
+/// [`account`](crate::record::account) reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OfRun<'a> {
+    /// Which of the file's sections this is, from 1 on.
+    pub(crate) section: u32,
+    /// Of the run as a whole.
+    pub(crate) run: &'a str,
+    /// Of the connection whose last packet this is: what its socket did.
+    pub(crate) socket: Option<&'a str>,
 }
 
 /// A point that packets pass: an interface, in or out where the link layer says.
@@ -137,6 +151,8 @@ struct Packet {
     data: Range<usize>,
     /// Bytes on the wire.
     len: usize,
+    /// Where its options stand; only pcapng has any.
+    options: Range<usize>,
     /// Bytes of the whole record.
     record: usize,
 }
@@ -189,7 +205,9 @@ impl<R: Read> CaptureReader<R> {
             }
         };
         self.lent = packet.record;
-        let bytes = self.window.bytes().get(packet.data).unwrap_or_default();
+        let window = self.window.bytes();
+        let bytes = window.get(packet.data).unwrap_or_default();
+        let options = window.get(packet.options).unwrap_or_default();
         let several = match &self.format {
             Format::Pcap(_) => false,
             Format::Pcapng(pcapng) => pcapng.has_several_interfaces(),
@@ -199,6 +217,10 @@ impl<R: Read> CaptureReader<R> {
             interface: packet.interface,
             point: packet.link.point(bytes, packet.interface, several),
             content: packet.link.content(bytes, packet.len),
+            run: match &self.format {
+                Format::Pcap(_) => None,
+                Format::Pcapng(pcapng) => pcapng.of_run(options),
+            },
         }))
     }
 

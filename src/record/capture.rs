@@ -9,17 +9,21 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use self::finished::Finished;
-use super::{Caveats, Record, Steps, Vantages};
+use super::account::{RunAccount, to_socket};
+use super::{Caveats, Record, Steps, Vantages, join};
 use foldhash::fast::RandomState;
 
 use crate::cause;
 use crate::flow::{Flow, Protocol};
-use crate::outcome::{Outcome, Watch, decide, wire_facts};
+use crate::outcome::{Attempt, Outcome, Watch, decide, wire_facts};
 use crate::time::Stamp;
-use crate::wire::{Ends, IcmpError, Segment};
+use crate::wire::{Ends, IcmpError, Packet, Segment};
 
 /// How long after the last segment of a flow that is over another may still come.
 const SETTLE: Duration = Duration::from_secs(1);
+/// The same in a run's own capture, which says of each flow which segment is its last: time alone is
+/// only to tell where that was lost. Longer than any SYN waits for its repetition.
+const SETTLE_OF_RUN: Duration = Duration::from_secs(60);
 /// How often flows are looked through for those that are over.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -38,6 +42,8 @@ pub enum ServerSide {
 #[derive(Debug)]
 pub struct Reading {
     side: ServerSide,
+    /// Whose capture it is, where it is a run's own.
+    run: Option<RunAccount>,
     keep_steps: bool,
     open: HashMap<Ends, Ended, RandomState>,
     /// Where SYNs went to, and how many connections.
@@ -76,6 +82,8 @@ pub struct Ended {
     /// When its last segment came, once it is over: known without looking into the flow itself,
     /// which is far away in memory by the time the question comes up.
     over: Option<Stamp>,
+    /// What its socket did, where that is known.
+    attempt: Option<Box<Attempt>>,
 }
 
 impl Reading {
@@ -83,6 +91,7 @@ impl Reading {
     pub fn new(side: ServerSide, keep_steps: bool) -> Reading {
         Reading {
             side,
+            run: None,
             keep_steps,
             open: HashMap::default(),
             servers: BTreeMap::new(),
@@ -94,6 +103,42 @@ impl Reading {
             late: 0,
             span: None,
             looked: Stamp(i64::MIN),
+        }
+    }
+
+    /// What follows is a run's own capture, or anybody's.
+    pub fn begin_section(&mut self, run: Option<RunAccount>) {
+        if self.run.is_some() {
+            // A run's own capture holds its connections whole.
+            self.finish();
+        }
+        // Connections whose account was lost get numbers that no other has.
+        let numbered = run.as_ref().map_or(0, |run| run.connections);
+        self.conns = self.conns.max(numbered);
+        self.run = run;
+    }
+
+    /// The packet taken last was the last of its connection, in a run's own capture, and `account`
+    /// says what the socket did. What cannot be understood is left out.
+    pub fn account(&mut self, packet: &Packet, account: &str) {
+        let Some(server) = self.run.as_ref().map(|run| run.server) else {
+            return;
+        };
+        let (client, at) = match packet {
+            Packet::Segment(segment) if segment.dst == server => (segment.src, segment.at),
+            Packet::Segment(segment) => (segment.dst, segment.at),
+            Packet::IcmpError(error) => (error.src, error.at),
+            Packet::Fragment | Packet::Other => return,
+        };
+        let ends = Ends { client, server };
+        let Some(attempt) = to_socket(account, ends, at) else {
+            return;
+        };
+        if let Some(open) = self.open.remove(&ends) {
+            self.ready.push_back(Ended {
+                attempt: Some(Box::new(attempt)),
+                ..open
+            });
         }
     }
 
@@ -180,10 +225,11 @@ impl Reading {
     fn ends(&mut self, segment: &Segment) -> Option<Ends> {
         let between = |client, server| Ends { client, server };
         let (src, dst) = (segment.src, segment.dst);
+        let of_run = self.run.as_ref().map(|run| run.server);
         let wanted = |server: &SocketAddr| match &self.side {
             ServerSide::Port(port) => server.port() == *port,
             ServerSide::Address(address) => server == address,
-            ServerSide::FromSyns => true,
+            ServerSide::FromSyns => of_run.is_none_or(|of_run| *server == of_run),
         };
         match (wanted(&segment.dst), wanted(&segment.src)) {
             (true, false) => Some(between(src, dst)),
@@ -218,7 +264,8 @@ impl Reading {
     fn begin(&mut self, ends: Ends, first: &Segment) -> u64 {
         self.conns += 1;
         *self.servers.entry(ends.server).or_default() += 1;
-        let (protocol, keep) = (Protocol::Http, self.keep_steps);
+        let protocol = self.run.as_ref().map_or(Protocol::Http, |run| run.protocol);
+        let keep = self.keep_steps;
         let flow = match self.spare.pop() {
             Some(Ended { mut flow, .. }) => {
                 flow.begin_anew(ends, protocol, keep, first);
@@ -241,8 +288,12 @@ impl Reading {
             return;
         }
         self.looked = now;
+        let settle = match self.run {
+            Some(_) => SETTLE_OF_RUN,
+            None => SETTLE,
+        };
         let is_over =
-            |_: &Ends, open: &mut Ended| open.over.is_some_and(|last| now >= last + SETTLE);
+            |_: &Ends, open: &mut Ended| open.over.is_some_and(|last| now >= last + settle);
         let over = self.open.extract_if(is_over).map(|(_, open)| open);
         let over: Vec<Ended> = over.collect();
         for open in &over {
@@ -275,6 +326,7 @@ impl Ended {
             superseded: false,
             flow,
             over,
+            attempt: None,
         }
     }
 
@@ -292,51 +344,70 @@ impl Ended {
 
     /// Makes its record. What was seen step by step goes with it.
     pub fn record(&mut self) -> Record {
-        let Ended {
-            conn,
-            superseded,
-            flow,
-            ..
-        } = self;
-        let decision = decide(&wire_facts(flow, Watch::Capture));
-        let (ends, flaws) = (flow.ends(), flow.flaws());
-        let end_missed = *superseded && flow.is_left_open();
-        let mut record = Record {
-            src: Some(ends.client),
-            evidence: Vantages {
-                socket: false,
-                wire: true,
-            },
-            caveats: Caveats {
-                capture_start: flaws.began_inside,
-                capture_end: !flow.is_over() && !end_missed,
-                hole: flaws.hole || flow.has_gap() || end_missed,
-                snapped: flaws.snapped,
-                vantages_differ: false,
-            },
-            ..Record::new(*conn, ends.server, decision.outcome)
-        };
-        record.missing = Some(flow.missing());
-        record.times.opened = flow.began();
-        record.times.end = decision.at;
-        record.add_wire(flow, None);
-        record.http_status = flow.exchanges().status();
-        record.curl_exit = match record.outcome {
-            // curl takes a header block that a FIN cuts for a whole response.
-            Outcome::Truncated if flow.exchanges().status().is_none() => Some(0),
-            outcome => outcome.curl(),
-        };
-        if let Some(finding) = cause::find(record.outcome, &evidence(&record, flow)) {
-            record.cause = Some(finding.cause);
-            record.candidates = finding.candidates;
+        match self.attempt.take() {
+            Some(attempt) => of_run(*attempt, &mut self.flow),
+            None => of_capture(self.conn, self.superseded, &mut self.flow),
         }
-        let seen = flow.take_kept();
-        if !seen.is_empty() {
-            let attempt = None;
-            record.steps = Some(Box::new(Steps { attempt, seen }));
-        }
-        record
     }
+}
+
+/// A connection of a run that recorded it, socket and wire together.
+fn of_run(attempt: Attempt, flow: &mut Flow) -> Record {
+    let mut record = join::record(&attempt, Some(flow), true);
+    let seen = flow.take_kept();
+    if !seen.is_empty() {
+        record.steps = Some(Box::new(Steps {
+            attempt: Some(attempt),
+            seen,
+            flow: None,
+        }));
+    }
+    record
+}
+
+/// Somebody's connection, which the wire alone tells of; `superseded` where its 4-tuple was used again.
+fn of_capture(conn: u64, superseded: bool, flow: &mut Flow) -> Record {
+    let decision = decide(&wire_facts(flow, Watch::Capture));
+    let (ends, flaws) = (flow.ends(), flow.flaws());
+    let end_missed = superseded && flow.is_left_open();
+    let mut record = Record {
+        src: Some(ends.client),
+        evidence: Vantages {
+            socket: false,
+            wire: true,
+        },
+        caveats: Caveats {
+            capture_start: flaws.began_inside,
+            capture_end: !flow.is_over() && !end_missed,
+            hole: flaws.hole || flow.has_gap() || end_missed,
+            snapped: flaws.snapped,
+            vantages_differ: false,
+        },
+        ..Record::new(conn, ends.server, decision.outcome)
+    };
+    record.missing = Some(flow.missing());
+    record.times.opened = flow.began();
+    record.times.end = decision.at;
+    record.add_wire(flow, None);
+    record.http_status = flow.exchanges().status();
+    record.curl_exit = match record.outcome {
+        // curl takes a header block that a FIN cuts for a whole response.
+        Outcome::Truncated if flow.exchanges().status().is_none() => Some(0),
+        outcome => outcome.curl(),
+    };
+    if let Some(finding) = cause::find(record.outcome, &evidence(&record, flow)) {
+        record.cause = Some(finding.cause);
+        record.candidates = finding.candidates;
+    }
+    let seen = flow.take_kept();
+    if !seen.is_empty() {
+        record.steps = Some(Box::new(Steps {
+            attempt: None,
+            seen,
+            flow: None,
+        }));
+    }
+    record
 }
 
 fn evidence(record: &Record, flow: &Flow) -> cause::Evidence {

@@ -27,6 +27,7 @@ const TOLERANCE: Duration = Duration::from_millis(1);
 pub struct Join {
     flows: Option<FlowTable>,
     keep_steps: bool,
+    keep_attempts: bool,
     ended: VecDeque<Attempt>,
     /// Everything that the wire showed before this was handed in.
     watermark: Stamp,
@@ -43,6 +44,7 @@ impl Join {
         Join {
             flows: None,
             keep_steps,
+            keep_attempts: false,
             ended: VecDeque::new(),
             watermark: Stamp(i64::MIN),
             lifetime: None,
@@ -68,18 +70,25 @@ impl Join {
         }
     }
 
-    /// Takes a segment.
-    pub fn segment(&mut self, segment: &Segment) {
-        if let Some(flows) = &mut self.flows {
-            flows.push(segment);
+    /// Each record lists what its socket did and which flow was its, and no segments unless those
+    /// are asked for too.
+    pub fn keeping_attempts(self) -> Join {
+        Join {
+            keep_attempts: true,
+            ..self
         }
     }
 
-    /// Takes an ICMP error.
-    pub fn icmp(&mut self, error: &IcmpError) {
-        if let Some(flows) = &mut self.flows {
-            flows.push_icmp(error);
-        }
+    /// Takes a segment; returns the number of the flow that it belongs to.
+    pub fn segment(&mut self, segment: &Segment) -> Option<u64> {
+        let flow = self.flows.as_mut()?.push(segment)?;
+        Some(flow.number())
+    }
+
+    /// Takes an ICMP error; returns the number of the flow that it is about.
+    pub fn icmp(&mut self, error: &IcmpError) -> Option<u64> {
+        let flow = self.flows.as_mut()?.push_icmp(error)?;
+        Some(flow.number())
     }
 
     /// Everything on the wire before `to` was handed in.
@@ -122,10 +131,11 @@ impl Join {
         });
         let seen = flow.as_mut().map(Flow::take_kept).unwrap_or_default();
         let mut record = record(&attempt, flow.as_ref(), self.flows.is_some());
-        if self.keep_steps {
+        if self.keep_steps || self.keep_attempts {
             record.steps = Some(Box::new(Steps {
                 attempt: Some(attempt),
                 seen,
+                flow: flow.as_ref().map(Flow::number),
             }));
         }
         Some(record)
@@ -166,8 +176,8 @@ fn settle(flow: &Flow) -> Duration {
     two_trips.clamp(SETTLE, LINGER)
 }
 
-/// Makes the record of one connection.
-fn record(attempt: &Attempt, flow: Option<&Flow>, watched: bool) -> Record {
+/// Makes the record of one connection; `watched` where its packets could be seen.
+pub(super) fn record(attempt: &Attempt, flow: Option<&Flow>, watched: bool) -> Record {
     let socket = decide(&socket_facts(attempt));
     let ended_by = |end| (attempt.end == end).then_some(attempt.ended);
     let watch = Watch::Live {

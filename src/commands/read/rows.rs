@@ -18,11 +18,19 @@ const QUEUE: usize = 16;
 /// The thread at work.
 pub(super) struct Rows {
     batch: Vec<Ended>,
-    sender: SyncSender<Vec<Ended>>,
+    sender: SyncSender<Job>,
     /// What was written comes back: its memory is used again, and freed where it was allocated.
     given_back: Receiver<Vec<Ended>>,
     spent: Vec<Ended>,
     thread: JoinHandle<Written>,
+}
+
+/// What it is told.
+enum Job {
+    /// Flows that have ended.
+    Ended(Vec<Ended>),
+    /// What is said of those that follow.
+    Context(Context),
 }
 
 /// What it has done.
@@ -45,7 +53,7 @@ impl Rows {
         };
         let thread = thread::Builder::new()
             .name("probe-rows".to_owned())
-            .spawn(move || written.run(&receiver, &give_back, &context, live))?;
+            .spawn(move || written.run(&receiver, &give_back, context, live))?;
         Ok(Rows {
             batch: Vec::with_capacity(BATCH),
             sender,
@@ -75,7 +83,14 @@ impl Rows {
             return true;
         }
         let full = std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH));
-        self.sender.send(full).is_ok()
+        self.sender.send(Job::Ended(full)).is_ok()
+    }
+
+    /// Flows that are taken from here on belong to another run.
+    pub(super) fn begin_run(&mut self, context: Context) {
+        self.hand_on();
+        // It only stops listening when nobody is left to read what is written.
+        let _ = self.sender.send(Job::Context(context));
     }
 
     /// Waits until everything is written.
@@ -92,20 +107,20 @@ impl Rows {
 impl Written {
     fn run(
         mut self,
-        batches: &Receiver<Vec<Ended>>,
+        jobs: &Receiver<Job>,
         give_back: &Sender<Vec<Ended>>,
-        context: &Context,
+        mut context: Context,
         live: bool,
     ) -> Written {
-        while let Ok(mut batch) = batches.recv() {
-            for ended in &mut batch {
-                let record = ended.record();
-                self.summary.add(&record);
-                let failed = self.writers.write(&record, context);
-                self.failed.extend(failed);
+        while let Ok(job) = jobs.recv() {
+            match job {
+                Job::Ended(mut batch) => {
+                    self.write(&mut batch, &context);
+                    // Towards the end nobody wants them any more.
+                    let _ = give_back.send(batch);
+                }
+                Job::Context(of_run) => context = of_run,
             }
-            // Towards the end nobody wants them any more.
-            let _ = give_back.send(batch);
             if live {
                 let failed = self.writers.flush();
                 self.failed.extend(failed);
@@ -117,5 +132,14 @@ impl Written {
         let failed = self.writers.flush();
         self.failed.extend(failed);
         self
+    }
+
+    fn write(&mut self, batch: &mut [Ended], context: &Context) {
+        for ended in batch {
+            let record = ended.record();
+            self.summary.add(&record);
+            let failed = self.writers.write(&record, context);
+            self.failed.extend(failed);
+        }
     }
 }

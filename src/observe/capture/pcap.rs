@@ -75,6 +75,7 @@ impl Pcap {
             interface: 0,
             link: self.link,
             data: PACKET_HEADER..record,
+            options: 0..0,
             len: len.max(captured),
             record,
         }))

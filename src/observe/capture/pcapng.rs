@@ -5,11 +5,12 @@ mod interface;
 
 use std::io::Read;
 
-use self::interface::Interface;
+use self::interface::{Interface, options};
 use super::endian::Endian;
 use super::link::Link;
 use super::window::Window;
-use super::{CaptureError, MAX_RECORD, Packet, Step};
+use super::{CaptureError, MAX_RECORD, OfRun, Packet, Step};
+use crate::record::account::{RunAccount, SOCKET_MARK};
 
 /// Type and length in front, the length again behind.
 const FRAME: usize = 12;
@@ -27,6 +28,11 @@ const ENHANCED_PACKET: u32 = 6;
 /// What a section's first field reads as in its own byte order.
 const BYTE_ORDER: u32 = 0x1a2b_3c4d;
 
+const COMMENT: u16 = 1;
+const SHB_USERAPPL: u16 = 4;
+/// What this program calls itself in what it writes; its version follows.
+const OURS: &[u8] = b"probe ";
+
 /// A section declares its interfaces; each is remembered, so there is an end to it.
 const MAX_INTERFACES: usize = 65_536;
 
@@ -38,6 +44,10 @@ pub(super) struct Pcapng {
     /// How many the sections before had.
     earlier: u32,
     earlier_drops: Option<u64>,
+    /// How many sections there were before.
+    sections: u32,
+    /// What the section says of the run that wrote it.
+    run: Option<String>,
 }
 
 /// A whole block, at the beginning of the window.
@@ -82,6 +92,8 @@ impl Pcapng {
             interfaces: Vec::new(),
             earlier: 0,
             earlier_drops: None,
+            sections: 0,
+            run: None,
         }))
     }
 
@@ -175,7 +187,23 @@ impl Pcapng {
         let count = u32::try_from(self.interfaces.len()).unwrap_or(u32::MAX);
         self.earlier = self.earlier.saturating_add(count);
         self.interfaces.clear();
+        self.sections = self.sections.saturating_add(1);
+        self.run = own_account(self.endian, block.body.get(LEN..).unwrap_or_default());
         Ok(())
+    }
+
+    /// What a run's own section says of it and, in the options of a packet, of a socket; nothing in
+    /// anybody else's.
+    pub(super) fn of_run<'a>(&'a self, packet_options: &'a [u8]) -> Option<OfRun<'a>> {
+        let run = self.run.as_deref()?;
+        let mark = SOCKET_MARK.as_bytes();
+        let socket = options(self.endian, packet_options)
+            .find(|&(code, value)| code == COMMENT && value.starts_with(mark));
+        Some(OfRun {
+            section: self.sections,
+            run,
+            socket: socket.and_then(|(_, value)| str::from_utf8(value).ok()),
+        })
     }
 
     fn interface(&mut self, block: &Block<'_>) -> Result<(), CaptureError> {
@@ -222,6 +250,7 @@ impl Pcapng {
             interface: self.earlier.saturating_add(id),
             link: Link::from_number(interface.link)?,
             data: HEAD + DATA..HEAD + DATA + captured,
+            options: HEAD + DATA + captured.next_multiple_of(4)..HEAD + block.body.len(),
             len: len.max(captured),
             record: block.body.len() + FRAME,
         };
@@ -246,6 +275,7 @@ impl Pcapng {
             interface: self.earlier,
             link: Link::from_number(interface.link)?,
             data: HEAD + DATA..HEAD + DATA + captured,
+            options: 0..0,
             len,
             record: block.body.len() + FRAME,
         })
@@ -270,6 +300,21 @@ impl Pcapng {
             .map(Interface::drops)
             .fold(self.earlier_drops, interface::sum)
     }
+}
+
+/// What a section of this program's says of its run.
+fn own_account(endian: Endian, bytes: &[u8]) -> Option<String> {
+    let mark = RunAccount::MARK.as_bytes();
+    let mut ours = false;
+    let mut account = None;
+    for (code, value) in options(endian, bytes) {
+        match code {
+            SHB_USERAPPL => ours = value.starts_with(OURS),
+            COMMENT if value.starts_with(mark) => account = str::from_utf8(value).ok(),
+            _ => {}
+        }
+    }
+    account.filter(|_| ours).map(str::to_owned)
 }
 
 /// Whether anything is done with blocks of that kind.

@@ -232,3 +232,134 @@ fn other_servers_are_left_alone_where_one_is_named() {
     other.set_port(9293);
     assert!(read(ServerSide::Address(other), &[SERVED]).is_empty());
 }
+
+mod of_a_run {
+    use super::*;
+    use crate::outcome::{Attempt, Cohort, Response, SocketEnd};
+    use crate::record::account::of_socket;
+
+    fn run(connections: u64) -> RunAccount {
+        RunAccount {
+            run_id: "run".to_owned(),
+            server: ends().server,
+            protocol: Protocol::Http,
+            connections,
+            signal: None,
+            target_dead: None,
+        }
+    }
+
+    /// What the socket of a connection did that was given up `after` its last packet.
+    fn given_up(conn: u64, last: Stamp, after: Duration) -> String {
+        let attempt = Attempt {
+            conn,
+            cohort: Cohort::Steady,
+            local: Some(ends().client),
+            peer: ends().server,
+            due: None,
+            opened: Stamp(0),
+            connected: Some(Stamp(10)),
+            request: Some(Stamp(20)),
+            request_len: 27,
+            written: 27,
+            response: Response::default(),
+            end: SocketEnd::Deadline,
+            ended: last + after,
+            info: None,
+        };
+        of_socket(&attempt, last)
+    }
+
+    /// Reads the segments of a script, the last with an account.
+    fn take(reading: &mut Reading, segments: &[Segment], account: impl Fn(Stamp) -> String) {
+        for (n, segment) in segments.iter().enumerate() {
+            reading.segment(segment);
+            if n + 1 == segments.len() {
+                let packet = Packet::Segment(segment.clone());
+                reading.account(&packet, &account(segment.at));
+            }
+        }
+    }
+
+    const SILENT: &str = ">S <S. >. >P.[get] <. >F. <.";
+
+    #[test]
+    fn a_deadline_is_told_from_an_abort() {
+        let mut reading = Reading::new(ServerSide::FromSyns, false);
+        reading.begin_section(Some(run(9)));
+        let segments = segments(SILENT);
+        // The deadline passed before the client's FIN.
+        let before = Duration::from_nanos(u64::try_from(segments[1].at.0).unwrap());
+        take(&mut reading, &segments, |last| {
+            given_up(9, last - before, Duration::ZERO)
+        });
+        // Known without any wait: the run itself says that this was the last segment.
+        let record = reading.next_ended().unwrap().record();
+        assert_eq!((record.conn, record.outcome), (9, Outcome::Hung));
+        assert!(record.evidence.socket && record.evidence.wire);
+        assert_eq!(only(SILENT).outcome, Outcome::ClientClosed);
+    }
+
+    #[test]
+    fn what_the_account_says_is_not_believed_of_the_wire() {
+        // An account of a deadline, and a reset that came before it.
+        let mut reading = Reading::new(ServerSide::FromSyns, false);
+        reading.begin_section(Some(run(1)));
+        let segments = segments(">S <S. >. >P.[get] <. <R.");
+        take(&mut reading, &segments, |last| {
+            given_up(1, last, Duration::from_secs(1))
+        });
+        let record = reading.next_ended().unwrap().record();
+        assert_eq!(record.outcome, Outcome::ResetEmpty);
+        assert_eq!(record.socket_outcome, Some(Outcome::Hung));
+        assert!(record.caveats.vantages_differ);
+    }
+
+    #[test]
+    fn a_repeated_syn_after_an_icmp_error_is_the_same_connections() {
+        let mut reading = Reading::new(ServerSide::FromSyns, false);
+        reading.begin_section(Some(run(1)));
+        let syn = &segments(">S")[0];
+        reading.segment(syn);
+        reading.icmp(&IcmpError {
+            at: syn.at,
+            from: ends().server.ip(),
+            src: ends().client,
+            dst: ends().server,
+            seq: syn.seq,
+            version: 6,
+            kind: 1,
+            code: 4,
+        });
+        let again = [Segment {
+            at: syn.at + Duration::from_secs(3),
+            ..syn.clone()
+        }];
+        take(&mut reading, &again, |last| {
+            given_up(1, last, Duration::ZERO).replace("written=27", "written=0")
+        });
+        let record = reading.next_ended().unwrap().record();
+        assert_eq!(record.outcome, Outcome::Refused);
+        assert_eq!(record.syn_retransmits, Some(1));
+    }
+
+    #[test]
+    fn a_connection_without_its_account_is_anybodys_and_numbered_behind_the_others() {
+        let mut reading = Reading::new(ServerSide::FromSyns, false);
+        reading.begin_section(Some(run(9)));
+        take(&mut reading, &segments(SILENT), |_| "of no form".to_owned());
+        assert!(reading.next_ended().is_none());
+        let record = &records(reading)[0];
+        assert_eq!((record.conn, record.outcome), (10, Outcome::ClientClosed));
+        assert!(!record.evidence.socket);
+    }
+
+    #[test]
+    fn a_section_ends_what_the_one_before_left_open() {
+        let mut reading = Reading::new(ServerSide::FromSyns, false);
+        reading.begin_section(Some(run(9)));
+        reading.segment(&segments(">S")[0]);
+        reading.begin_section(None);
+        assert!(reading.next_ended().is_some());
+    }
+}

@@ -133,7 +133,7 @@ pub(super) fn sum(one: Option<u64>, other: Option<u64>) -> Option<u64> {
 }
 
 /// The options in `bytes`, as far as they make sense: code, length, value padded to four bytes.
-fn options(endian: Endian, mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(super) fn options(endian: Endian, mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let code = endian.u16(bytes, 0)?;
         let len = usize::from(endian.u16(bytes, 2)?);

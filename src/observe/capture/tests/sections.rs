@@ -247,3 +247,74 @@ fn an_unsupported_interface_matters_once_it_has_a_packet() {
     assert_eq!(frames.len(), 1);
     assert!(error.unwrap().starts_with("link type 127 is not supported"));
 }
+
+/// A section with these options and one packet with those.
+fn section_of_run(endian: Endian, section: &[(u16, &[u8])], packet: &[(u16, &[u8])]) -> Vec<u8> {
+    let with = |bytes: Bytes, options: &[(u16, &[u8])]| {
+        let all = options
+            .iter()
+            .fold(bytes, |bytes, (code, value)| bytes.option(*code, value));
+        all.option(0, b"")
+    };
+    let file = Bytes::new(endian).block(0x0a0d_0d0a, |body| {
+        let fields = body.u32(0x1a2b_3c4d).u16(1).u16(0).raw(&[0xff; 8]);
+        with(fields, section)
+    });
+    // Seven bytes: options begin behind the padding.
+    let file = file.interface(101).block(6, |body| {
+        let fields = body.u32(0).u32(0).u32(7).u32(7).u32(40);
+        with(fields.raw(&IPV4[..7]).raw(&[0]), packet)
+    });
+    file.bytes
+}
+
+#[test]
+fn what_a_run_says_of_itself_comes_with_its_packets() {
+    let ours: &[(u16, &[u8])] = &[
+        (4, b"probe 0.1.0"),
+        (1, b"probe demo"),
+        (1, b"probe.run format=1"),
+    ];
+    let packet: &[(u16, &[u8])] = &[
+        (1, b"a remark"),
+        (2, b"\0\0\0\0"),
+        (1, b"probe.socket conn=1"),
+    ];
+    for endian in ENDIANS {
+        let once = section_of_run(endian, ours, packet);
+        let file = [once.clone(), once].concat();
+        let mut reader = CaptureReader::open(file.as_slice()).unwrap();
+        for section in [1, 2] {
+            let frame = reader.next_frame().unwrap().unwrap();
+            let run = frame.run.unwrap();
+            assert_eq!((run.section, run.run), (section, "probe.run format=1"));
+            assert_eq!(run.socket, Some("probe.socket conn=1"));
+        }
+    }
+}
+
+#[test]
+fn what_others_wrote_says_nothing_of_a_run() {
+    let mark: (u16, &[u8]) = (1, b"probe.run format=1");
+    let remark: (u16, &[u8]) = (1, b"probe.socket conn=1");
+    for section in [
+        &[(4_u16, &b"Mergecap"[..]), mark][..],
+        &[(4, b"probe 0.1.0")],
+        &[mark],
+    ] {
+        let file = section_of_run(Endian::Little, section, &[remark]);
+        let mut reader = CaptureReader::open(file.as_slice()).unwrap();
+        assert_eq!(reader.next_frame().unwrap().unwrap().run, None);
+    }
+}
+
+#[test]
+fn a_runs_packets_need_no_remarks() {
+    let ours: &[(u16, &[u8])] = &[(4, b"probe 0.1.0"), (1, b"probe.run format=1")];
+    for packet in [&[][..], &[(1, &b"\xff\xfe"[..])], &[(1, b"somebody's own")]] {
+        let file = section_of_run(Endian::Big, ours, packet);
+        let mut reader = CaptureReader::open(file.as_slice()).unwrap();
+        let frame = reader.next_frame().unwrap().unwrap();
+        assert_eq!(frame.run.unwrap().socket, None);
+    }
+}
