@@ -10,6 +10,7 @@ mod progress;
 mod read;
 mod recorder;
 mod serve;
+mod spool;
 mod writer;
 
 use std::ffi::OsString;

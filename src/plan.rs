@@ -71,7 +71,10 @@ pub(crate) enum WireWish {
     /// Where it may be.
     IfAllowed,
     /// Or the run fails.
-    Required,
+    Required {
+        /// What else could be done.
+        otherwise: &'static str,
+    },
     /// Not at all.
     Off,
 }
@@ -82,6 +85,7 @@ pub(crate) struct Outputs {
     pub(crate) csv: Option<PathBuf>,
     pub(crate) events: Option<PathBuf>,
     pub(crate) json: Option<PathBuf>,
+    pub(crate) pcap: Option<PathBuf>,
     pub(crate) folder: Option<PathBuf>,
     pub(crate) format: Format,
     pub(crate) quiet: bool,
@@ -90,7 +94,7 @@ pub(crate) struct Outputs {
 impl Outputs {
     /// Whether records go to stdout.
     pub(crate) fn take_stdout(&self) -> bool {
-        let named = [&self.csv, &self.events, &self.json];
+        let named = [&self.csv, &self.events, &self.json, &self.pcap];
         self.format != Format::Table || named.iter().any(|f| f.as_deref() == Some(Path::new("-")))
     }
 }
@@ -150,7 +154,8 @@ impl Plan {
                  --format, or the request with --request",
             );
         }
-        let outputs = outputs(&args.job.output)?;
+        let outputs = outputs(&args.job.output, args.job.pcap.as_ref())?;
+        let wire = wire(args.job.observe, outputs.pcap.is_some())?;
         let load = Load {
             count,
             idle: args.job.idle,
@@ -173,11 +178,7 @@ impl Plan {
             signal_tree: args.job.signal_tree,
             command,
             repeat: args.job.repeat,
-            wire: match args.job.observe {
-                Observe::Auto => WireWish::IfAllowed,
-                Observe::Only { wire: true } => WireWish::Required,
-                Observe::Only { wire: false } => WireWish::Off,
-            },
+            wire,
             outputs,
             max_lost: args.job.output.max_lost(),
             notes,
@@ -185,26 +186,40 @@ impl Plan {
     }
 }
 
-fn outputs(args: &OutputArgs) -> Result<Outputs, PlanError> {
-    let files = [&args.csv, &args.events, &args.json];
-    let on_stdout = files
-        .iter()
-        .filter(|f| f.as_deref() == Some(Path::new("-")))
-        .count();
+/// Whether packets are wanted: `to_write` where they are to be written.
+fn wire(observe: Observe, to_write: bool) -> Result<WireWish, PlanError> {
+    match observe {
+        Observe::Only { wire: false } if to_write => refuse(
+            "--pcap writes packets and --observe leaves them out; add wire to it, or leave out \
+             --pcap",
+        ),
+        Observe::Only { wire: false } => Ok(WireWish::Off),
+        Observe::Only { wire: true } => Ok(WireWish::Required {
+            otherwise: "leave wire out of --observe",
+        }),
+        Observe::Auto if to_write => Ok(WireWish::Required {
+            otherwise: "leave out --pcap",
+        }),
+        Observe::Auto => Ok(WireWish::IfAllowed),
+    }
+}
+
+fn outputs(args: &OutputArgs, pcap: Option<&PathBuf>) -> Result<Outputs, PlanError> {
+    let files = [&args.csv, &args.events, &args.json].map(Option::as_ref);
+    let files: Vec<&PathBuf> = files.into_iter().chain([pcap]).flatten().collect();
+    let on_stdout = files.iter().filter(|f| f.as_os_str() == "-").count();
     if on_stdout + usize::from(args.format != Format::Table) > 1 {
         return refuse("stdout can show one output only; give the others a file");
     }
-    let same = |a: &Option<PathBuf>, b: &Option<PathBuf>| a.is_some() && a == b;
-    if same(&args.csv, &args.events)
-        || same(&args.csv, &args.json)
-        || same(&args.events, &args.json)
-    {
+    let twice = |(n, file): (usize, &&PathBuf)| files[..n].contains(file);
+    if files.iter().enumerate().any(twice) {
         return refuse("two outputs would write the same file; give each its own");
     }
     Ok(Outputs {
         csv: args.csv.clone(),
         events: args.events.clone(),
         json: args.json.clone(),
+        pcap: pcap.cloned(),
         folder: args.out.clone(),
         format: args.format,
         quiet: args.quiet,

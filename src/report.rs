@@ -7,6 +7,7 @@ pub(crate) mod demo;
 pub(crate) mod events;
 pub(crate) mod heroku;
 pub(crate) mod ndjson;
+pub(crate) mod pcapng;
 pub(crate) mod policies;
 pub(crate) mod read;
 pub(crate) mod run;

@@ -69,6 +69,22 @@ const SLIPS: &[(&str, &str)] = &[
     ),
     ("--count", "--count needs a value; give it as --count <N>"),
     (
+        "--target 127.0.0.1:9 --observe socket --pcap x",
+        "--pcap writes packets and --observe leaves them out; add wire to it, or leave out --pcap",
+    ),
+    (
+        "--target 127.0.0.1:9 --csv x --pcap x",
+        "two outputs would write the same file; give each its own",
+    ),
+    (
+        "--target 127.0.0.1:9 --csv - --pcap -",
+        "stdout can show one output only; give the others a file",
+    ),
+    (
+        "--target 127.0.0.1:9 --format json --pcap -",
+        "stdout can show one output only; give the others a file",
+    ),
+    (
         "--target 127.0.0.1:9 -n 0",
         "--count: 0 would measure nothing; give 1 or more",
     ),

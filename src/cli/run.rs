@@ -211,6 +211,10 @@ pub(crate) struct JobArgs {
     )]
     pub(crate) observe: Observe,
 
+    /// Write the packets of all connections as pcapng, when the run ends; - is stdout
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(crate) pcap: Option<PathBuf>,
+
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }

@@ -5,6 +5,7 @@ mod case;
 mod measure;
 mod notes;
 mod one;
+mod packets;
 mod remarks;
 mod report;
 mod run_json;

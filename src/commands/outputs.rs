@@ -4,7 +4,7 @@
 
 mod folder;
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -37,6 +37,14 @@ pub(super) struct Writers {
     events: Vec<Named<EventsReport<Sink>>>,
 }
 
+/// What packets are written to, a section for each run.
+pub(super) struct PacketFile {
+    name: String,
+    to: Sink,
+    /// Where it lies, if it is a file.
+    folder: Option<PathBuf>,
+}
+
 struct Named<T> {
     name: String,
     to: T,
@@ -48,6 +56,8 @@ struct Named<T> {
 pub(super) struct OpenOutputs {
     /// Those that records go to.
     pub(super) writers: Writers,
+    /// What packets of all runs are written to.
+    pub(super) pcap: Option<PacketFile>,
     /// Whether stdout is taken by records.
     pub(super) stdout_taken: bool,
     /// --out's.
@@ -75,6 +85,7 @@ pub(super) struct WriteFailed {
 pub(super) fn open(outputs: &Outputs) -> Result<OpenOutputs> {
     let mut opened = OpenOutputs {
         writers: Writers::default(),
+        pcap: None,
         stdout_taken: outputs.take_stdout(),
         folder: outputs.folder.clone(),
         made: Made::default(),
@@ -91,6 +102,7 @@ pub(super) fn open(outputs: &Outputs) -> Result<OpenOutputs> {
         Format::Json => add(&mut writers.json, stdout.as_ref(), lines)?,
         Format::Heroku => add(&mut writers.heroku, stdout.as_ref(), lines)?,
     }
+    opened.pcap = outputs.pcap.as_deref().map(PacketFile::open).transpose()?;
     if let Some(folder) = &outputs.folder {
         make_folder(folder)?;
         opened.writers.add_folder(folder, &mut opened.made)?;
@@ -119,13 +131,8 @@ fn add<T>(
     let Some(path) = path else {
         return Ok(());
     };
-    let (out, name): (Box<dyn Write + Send>, String) = if path == Path::new("-") {
-        (Box::new(io::stdout()), "stdout".to_owned())
-    } else {
-        (Box::new(create(path)?), path.display().to_string())
-    };
-    let to = make(BufWriter::with_capacity(64 * 1024, out))
-        .with_context(|| format!("cannot write {name}"))?;
+    let (sink, name) = sink(path)?;
+    let to = make(sink).with_context(|| format!("cannot write {name}"))?;
     list.push(Named {
         name,
         to,
@@ -134,14 +141,22 @@ fn add<T>(
     Ok(())
 }
 
+/// Opens an output; also how it is called.
+fn sink(path: &Path) -> Result<(Sink, String)> {
+    let (out, name): (Box<dyn Write + Send>, String) = if path == Path::new("-") {
+        (Box::new(io::stdout()), "stdout".to_owned())
+    } else {
+        (Box::new(create(path)?), path.display().to_string())
+    };
+    Ok((BufWriter::with_capacity(64 * 1024, out), name))
+}
+
 /// Refuses two outputs that are one file under two names.
 fn distinct(outputs: &Outputs) -> Result<()> {
     let stdout = Some(PathBuf::from("-")).filter(|_| outputs.format != Format::Table);
     let mut seen: Vec<(u64, u64)> = Vec::new();
-    for path in [&outputs.csv, &outputs.events, &outputs.json, &stdout]
-        .into_iter()
-        .flatten()
-    {
+    let named = [&outputs.csv, &outputs.events, &outputs.json, &outputs.pcap];
+    for path in named.into_iter().chain([&stdout]).flatten() {
         let real = if path == Path::new("-") {
             Path::new("/proc/self/fd/1")
         } else {
@@ -239,6 +254,37 @@ impl Writers {
         each(&mut self.heroku, &mut failed, Write::flush);
         each(&mut self.events, &mut failed, EventsReport::flush);
         failed
+    }
+}
+
+impl PacketFile {
+    fn open(path: &Path) -> Result<PacketFile> {
+        let (to, name) = sink(path)?;
+        let is_file = fs::metadata(path).is_ok_and(|meta| meta.is_file());
+        let beside = path.parent().filter(|_| is_file && path != Path::new("-"));
+        let folder = beside.map(|folder| Path::new(".").join(folder));
+        Ok(PacketFile { name, to, folder })
+    }
+
+    /// Where there is room for what is to be written to it.
+    pub(super) fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
+    /// Writes a section.
+    pub(super) fn write(
+        mut self,
+        section: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<PacketFile, WriteFailed> {
+        match section(&mut self.to).and_then(|()| self.to.flush()) {
+            Ok(()) => Ok(self),
+            Err(error) => {
+                let PacketFile { name, to, .. } = self;
+                // As with the others: nothing of it is written once more.
+                std::mem::forget(to);
+                Err(WriteFailed { name, error })
+            }
+        }
     }
 }
 

@@ -5,9 +5,10 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::outputs::{WriteFailed, Writers};
-use super::writer::{Job, Writer};
-use crate::observe::packet::Batch;
+use super::outputs::Writers;
+use super::spool::Spool;
+use super::writer::{Job, Writer, Written};
+use crate::observe::packet::{Batch, Caught, Raw};
 use crate::outcome::Attempt;
 use crate::record::Join;
 use crate::report::Context;
@@ -36,10 +37,8 @@ pub(super) enum Message {
 pub(super) struct Recorded {
     /// In numbers.
     pub(super) summary: Summary,
-    /// What is left to write to: another run may go on there.
-    pub(super) writers: Writers,
-    /// Outputs that could not be written.
-    pub(super) failed: Vec<WriteFailed>,
+    /// What was written.
+    pub(super) written: Written,
 }
 
 /// The running recorder.
@@ -54,12 +53,13 @@ impl Recorder {
     pub(super) fn start(
         join: Join,
         writers: Writers,
+        spool: Option<Spool>,
         context: Context,
         await_signal: bool,
         clock: Clock,
     ) -> std::io::Result<Recorder> {
         let (sender, receiver) = sync_channel(QUEUE);
-        let writer = Writer::start(writers, context, await_signal, clock)?;
+        let writer = Writer::start(writers, spool, context, await_signal, clock)?;
         let work = Work {
             join,
             writer: writer.sender(),
@@ -120,11 +120,9 @@ impl Recorder {
             Ok(summary) => summary,
             Err(panic) => std::panic::resume_unwind(panic),
         };
-        let (writers, failed) = self.writer.finish();
         Recorded {
             summary,
-            writers,
-            failed,
+            written: self.writer.finish(),
         }
     }
 }
@@ -157,12 +155,10 @@ impl Work {
     fn take(&mut self, message: Message) {
         match message {
             Message::Wire(batch) => {
-                for packet in &batch.packets {
-                    match packet {
-                        Packet::Segment(segment) => self.join.segment(segment),
-                        Packet::IcmpError(error) => self.join.icmp(error),
-                        Packet::Fragment | Packet::Other => None,
-                    };
+                let packets = self.packets(batch.packets);
+                if !packets.is_empty() {
+                    // As with records: they come before those that they belong to.
+                    let _ = self.writer.send(Job::Packets(packets));
                 }
                 self.join.advance(batch.watermark);
             }
@@ -173,6 +169,20 @@ impl Work {
             }
             Message::Done => self.done = Some(self.clock.now()),
         }
+    }
+
+    /// Takes packets, and gives back those that are kept, with the numbers of their flows.
+    fn packets(&mut self, packets: Vec<Caught>) -> Vec<(u64, Raw)> {
+        let mut kept = Vec::new();
+        for Caught { packet, raw } in packets {
+            let flow = match &packet {
+                Packet::Segment(segment) => self.join.segment(segment),
+                Packet::IcmpError(error) => self.join.icmp(error),
+                Packet::Fragment | Packet::Other => None,
+            };
+            kept.extend(flow.zip(raw));
+        }
+        kept
     }
 
     /// Hands on what is complete.

@@ -1,6 +1,7 @@
-//! A thread of its own that writes records: a slow disk, or a reader that takes its time, holds up
+//! A thread of its own that writes records, and spools packets: a slow disk, or a reader that takes its time, holds up
 //! neither the schedule nor the ring. What waits is finished records.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -8,6 +9,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::outputs::{WriteFailed, Writers};
+use super::spool::Spool;
+use crate::observe::packet::Raw;
 use crate::record::Record;
 use crate::report::Context;
 use crate::report::events::ControlEvent;
@@ -20,6 +23,8 @@ const FLUSH: Duration = Duration::from_millis(100);
 pub(super) enum Job {
     /// Records, in order.
     Records(Vec<Record>),
+    /// Packets, in order, and the numbers of their flows.
+    Packets(Vec<(u64, Raw)>),
     /// The first trigger is being pulled: the instant before.
     Signal(Stamp),
     /// The server's main process exited.
@@ -32,7 +37,21 @@ pub(super) enum Job {
 pub(super) struct Writer {
     jobs: Sender<Job>,
     failed: Arc<AtomicBool>,
-    thread: JoinHandle<(Writers, Vec<WriteFailed>)>,
+    thread: JoinHandle<Written>,
+}
+
+/// What was written.
+pub(super) struct Written {
+    /// What is left to write to: another run may go on there.
+    pub(super) writers: Writers,
+    /// Outputs that could not be written.
+    pub(super) failed: Vec<WriteFailed>,
+    /// The packets, which are only written out now, where they are wanted and could be held.
+    pub(super) spool: Option<Spool>,
+    /// What was done to the server and seen of it.
+    pub(super) controls: Vec<ControlEvent>,
+    /// What the rows were told of their run.
+    pub(super) context: Context,
 }
 
 impl Writer {
@@ -40,6 +59,7 @@ impl Writer {
     /// the first trigger is pulled, because each says how it lies to that moment.
     pub(super) fn start(
         writers: Writers,
+        spool: Option<Spool>,
         context: Context,
         await_signal: bool,
         clock: Clock,
@@ -48,6 +68,7 @@ impl Writer {
         let failed = Arc::new(AtomicBool::new(false));
         let work = Work {
             writers,
+            spool,
             context,
             held: await_signal.then(Vec::new),
             controls: Vec::new(),
@@ -81,9 +102,8 @@ impl Writer {
         self.failed.load(Ordering::Relaxed)
     }
 
-    /// Waits until everything is written; gives back what is left to write to, and says what could
-    /// not be written.
-    pub(super) fn finish(self) -> (Writers, Vec<WriteFailed>) {
+    /// Waits until everything is written.
+    pub(super) fn finish(self) -> Written {
         drop(self.jobs);
         match self.thread.join() {
             Ok(ended) => ended,
@@ -94,6 +114,7 @@ impl Writer {
 
 struct Work {
     writers: Writers,
+    spool: Option<Spool>,
     context: Context,
     /// Records that wait for the first trigger.
     held: Option<Vec<Vec<Record>>>,
@@ -105,7 +126,7 @@ struct Work {
 }
 
 impl Work {
-    fn run(mut self, jobs: &Receiver<Job>) -> (Writers, Vec<WriteFailed>) {
+    fn run(mut self, jobs: &Receiver<Job>) -> Written {
         let mut flushed = self.clock.now();
         loop {
             match jobs.recv_timeout(FLUSH) {
@@ -120,20 +141,34 @@ impl Work {
             }
         }
         self.release();
-        for event in std::mem::take(&mut self.controls) {
-            let failed = self.writers.write_control(&event, &self.context);
+        let controls = std::mem::take(&mut self.controls);
+        for event in &controls {
+            let failed = self.writers.write_control(event, &self.context);
             self.fail(failed);
         }
         self.flush();
-        (self.writers, self.failed)
+        Written {
+            writers: self.writers,
+            failed: self.failed,
+            spool: self.spool,
+            controls,
+            context: self.context,
+        }
     }
 
     fn take(&mut self, job: Job) {
         match job {
-            Job::Records(records) => match &mut self.held {
-                Some(held) => held.push(records),
-                None => self.write(&records),
-            },
+            Job::Records(mut records) => {
+                self.spool_connections(&mut records);
+                match &mut self.held {
+                    Some(held) => held.push(records),
+                    None => self.write(&records),
+                }
+            }
+            Job::Packets(packets) => self.spool(|spool| {
+                let mut packets = packets.iter();
+                packets.try_for_each(|(flow, packet)| spool.packet(*flow, packet))
+            }),
             Job::Signal(at) => {
                 self.context.signal.get_or_insert(at);
                 self.release();
@@ -142,6 +177,26 @@ impl Work {
                 self.context.target_dead.get_or_insert(at);
             }
             Job::Control(event) => self.controls.push(event),
+        }
+    }
+
+    fn spool_connections(&mut self, records: &mut [Record]) {
+        self.spool(|spool| {
+            let mut records = records.iter();
+            records.try_for_each(|record| spool.connection(record))
+        });
+        if !self.writers.wants_steps() {
+            // Nobody else asks for them, and they may be held for long.
+            records.iter_mut().for_each(|record| record.steps = None);
+        }
+    }
+
+    /// Does something to the spool, and gives it up where that fails.
+    fn spool(&mut self, act: impl FnOnce(&mut Spool) -> io::Result<()>) {
+        if let Some(Err(error)) = self.spool.as_mut().map(act) {
+            self.spool = None;
+            let name = "the packets to a temporary file".to_owned();
+            self.fail(vec![WriteFailed { name, error }]);
         }
     }
 
@@ -167,7 +222,7 @@ impl Work {
     fn fail(&mut self, failed: Vec<WriteFailed>) {
         if !failed.is_empty() {
             self.failed.extend(failed);
-            if self.writers.is_empty() {
+            if self.writers.is_empty() && self.spool.is_none() {
                 self.failed_flag.store(true, Ordering::Relaxed);
             }
         }

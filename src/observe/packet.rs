@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use nix::net::if_::if_indextoname;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::filter;
@@ -19,7 +20,7 @@ use crate::time::{Clock, Stamp};
 use crate::wire::{self, Packet};
 
 /// Header blocks of requests and responses fit; bodies are counted by their length alone.
-const SNAP: u32 = 4096;
+pub(crate) const SNAP: u32 = 4096;
 /// 16 MiB: at 30,000 connections per second about a quarter of a second's packets.
 const LAYOUT: Layout = Layout {
     block_bytes: 1 << 20,
@@ -37,9 +38,29 @@ const SLACK: Duration = Duration::from_millis(40);
 #[derive(Debug)]
 pub(crate) struct Batch {
     /// In the order of their stamps.
-    pub(crate) packets: Vec<Packet<'static>>,
+    pub(crate) packets: Vec<Caught>,
     /// Nothing stamped before this will follow.
     pub(crate) watermark: Stamp,
+}
+
+/// A packet from the ring.
+#[derive(Debug)]
+pub(crate) struct Caught {
+    /// What it is.
+    pub(crate) packet: Packet<'static>,
+    /// As it was, where that is kept.
+    pub(crate) raw: Option<Raw>,
+}
+
+/// A packet's bytes.
+#[derive(Debug)]
+pub(crate) struct Raw {
+    /// The kernel's stamp.
+    pub(crate) at: Stamp,
+    /// Those that were captured, from the IP header on.
+    pub(crate) bytes: Box<[u8]>,
+    /// How many there were on the wire.
+    pub(crate) len: u32,
 }
 
 /// What the wire vantage saw and what it missed.
@@ -60,6 +81,7 @@ pub(crate) struct WireStats {
 /// The ring, open and filling, with nobody reading it yet.
 pub(crate) struct PacketTap {
     ring: Ring,
+    interface: u32,
 }
 
 /// The running vantage.
@@ -84,19 +106,32 @@ impl PacketTap {
             received_only: route.local,
         };
         let ring = Ring::open(&tap, LAYOUT)?;
-        Ok(PacketTap { ring })
+        Ok(PacketTap {
+            ring,
+            interface: route.interface,
+        })
+    }
+
+    /// The name of the interface that it listens to.
+    pub(crate) fn interface_name(&self) -> String {
+        let name = if_indextoname(self.interface).map(|name| name.to_string_lossy().into_owned());
+        // It may have gone since, and its number is a name as well.
+        name.unwrap_or_else(|_| self.interface.to_string())
     }
 
     /// Reads it from a thread of its own; batches go to `sink` until it says that nobody listens.
+    /// With `keep` their packets' bytes come along.
     pub(crate) fn read(
         self,
         clock: Clock,
+        keep: bool,
         sink: impl FnMut(Batch) -> bool + Send + 'static,
     ) -> io::Result<PacketVantage> {
         let stop = Arc::new(AtomicBool::new(false));
         let reader = Reader {
             ring: self.ring,
             clock,
+            keep,
             order: Order::new(),
             stats: WireStats::default(),
         };
@@ -120,7 +155,8 @@ impl PacketVantage {
 struct Reader {
     ring: Ring,
     clock: Clock,
-    order: Order<Packet<'static>>,
+    keep: bool,
+    order: Order<Caught>,
     stats: WireStats,
 }
 
@@ -154,12 +190,22 @@ impl Reader {
 
     fn read_block(&mut self) -> bool {
         let Reader {
-            ring, order, stats, ..
+            ring,
+            order,
+            stats,
+            keep,
+            ..
         } = self;
         ring.read_block(
             |frame| match wire::parse(frame.at, frame.bytes, frame.len) {
                 Ok(packet @ (Packet::Segment(_) | Packet::IcmpError(_))) => {
-                    order.push(frame.at, packet.into_owned());
+                    let raw = keep.then(|| Raw {
+                        at: frame.at,
+                        bytes: frame.bytes.into(),
+                        len: u32::try_from(frame.len).unwrap_or(u32::MAX),
+                    });
+                    let packet = packet.into_owned();
+                    order.push(frame.at, Caught { packet, raw });
                 }
                 Ok(Packet::Fragment) => stats.fragments += 1,
                 Ok(Packet::Other) => {}

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use probe::sequence::Sequence;
 
+use crate::common::recorded::assert_told_again;
 use crate::common::{self, Row};
 use crate::fate_server::{CONNECTIONS, Server};
 
@@ -152,14 +153,23 @@ impl Fate {
     }
 }
 
-/// Runs the probe, options separated by spaces, and reads its rows.
+/// Runs the probe, options separated by spaces, and reads its rows. With packets it keeps them, and
+/// they must tell the same again.
 pub(crate) fn probe_rows(server: SocketAddr, vantage: Vantage, options: &str) -> Vec<Row> {
-    let output = probe(server, vantage, options)
-        .output()
-        .expect("the probe starts");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let capture = folder.path().join("run.pcapng");
+    let mut command = probe(server, vantage, options);
+    if vantage == Vantage::Wire {
+        command.arg("--pcap").arg(&capture);
+    }
+    let output = command.output().expect("the probe starts");
     let stderr = common::stderr(&output);
     assert!(output.status.success(), "{options}: {stderr}");
-    common::rows(&output.stdout)
+    let rows = common::rows(&output.stdout);
+    if vantage == Vantage::Wire {
+        assert_told_again(&rows, &capture);
+    }
+    rows
 }
 
 /// The probe's command, not yet started; its rows go to stdout. Unless the options say otherwise it

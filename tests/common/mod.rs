@@ -19,6 +19,7 @@ pub(crate) mod nginx;
 pub(crate) mod prefork;
 pub(crate) mod process;
 pub(crate) mod puma;
+pub(crate) mod recorded;
 pub(crate) mod tshark;
 
 use std::collections::HashMap;

@@ -37,6 +37,8 @@ pub(super) struct Parts {
     pub(super) exits: ExitWatch,
     pub(super) recorder: Recorder,
     pub(super) vantage: Option<PacketVantage>,
+    /// The name of the interface that it listens to.
+    pub(super) interface: Option<String>,
     /// Why there is no wire vantage.
     pub(super) wire_missing: Option<String>,
     /// Connections in all.
@@ -111,6 +113,8 @@ pub(super) struct Ended {
     pub(super) recorded: Recorded,
     /// What the wire vantage saw.
     pub(super) capture: Option<WireStats>,
+    /// Where.
+    pub(super) interface: Option<String>,
     /// Why there was no wire vantage.
     pub(super) wire_missing: Option<String>,
     /// What was done to the server.
@@ -155,8 +159,9 @@ impl Run {
                 .engine
                 .turn(self.parts.triggers.steady_limit(), Some(wake))
                 .context("waiting for connections failed")?;
-            self.hand_over();
+            // An exit that came before the end of a connection is known when that is told of.
             self.note_server();
+            self.hand_over();
             if show_progress && self.parts.clock.now() > began + PROGRESS_AFTER {
                 self.show_progress();
             }
@@ -289,6 +294,7 @@ impl Run {
         Ended {
             recorded,
             capture: self.parts.vantage.map(PacketVantage::stop),
+            interface: self.parts.interface,
             wire_missing: self.parts.wire_missing,
             log: self.log,
             took_ns,

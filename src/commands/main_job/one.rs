@@ -9,10 +9,12 @@ use super::measure::{Ended, Parts, Run};
 use super::notes::Notes;
 use super::server::{StartedServer, Starting};
 use crate::commands::interrupt::Interrupt;
-use crate::commands::outputs::{LogFile, Writers};
+use crate::commands::outputs::{LogFile, OpenOutputs, RunFiles};
 use crate::commands::recorder::{Message, Recorder};
+use crate::commands::spool::Spool;
 use crate::connect::request::Template;
 use crate::connect::socket::Engine;
+use crate::flow::Protocol;
 use crate::observe::packet::PacketTap;
 use crate::observe::route::{Route, route_to};
 use crate::plan::{Plan, ServerCommand, Target, WireWish};
@@ -38,6 +40,8 @@ pub(super) struct OneRun<'a> {
 pub(super) struct Finished {
     pub(super) run_id: String,
     pub(super) target: Target,
+    /// What its connections carried.
+    pub(super) protocol: Protocol,
     pub(super) clock: Clock,
     pub(super) server: Option<StartedServer>,
     pub(super) ended: Ended,
@@ -52,19 +56,19 @@ impl OneRun<'_> {
     /// lie in what was recorded; an error says why the run never began.
     pub(super) fn make(
         self,
-        log: Option<LogFile>,
+        files: &mut RunFiles,
         master: Option<Process>,
-        writers: &mut Writers,
+        opened: &mut OpenOutputs,
         notes: &mut Notes,
         show_progress: bool,
     ) -> Result<Finished> {
-        let (mut server, target) = self.start(log, notes)?;
+        let (mut server, target) = self.start(files.log.take(), notes)?;
         let master = match &server {
             // A server that has died since is found out by its refusals.
             Some(started) => Process::open(started.server.pid()).ok(),
             None => master,
         };
-        let mut run = self.prepare(&target, master, writers, notes)?;
+        let mut run = self.prepare(&target, master, files, opened, notes)?;
         let broken = run.measure(self.interrupt, show_progress).err();
         if self.interrupt.came() && server.is_some() {
             notes.tell("stopping the server; another interrupt ends everything at once".to_owned());
@@ -74,6 +78,7 @@ impl OneRun<'_> {
             interrupted: self.interrupt.came(),
             run_id: self.run_id,
             target,
+            protocol: self.plan.request.protocol(),
             clock: self.clock,
             server,
             ended,
@@ -108,7 +113,8 @@ impl OneRun<'_> {
         &self,
         target: &Target,
         master: Option<Process>,
-        writers: &mut Writers,
+        files: &mut RunFiles,
+        opened: &mut OpenOutputs,
         notes: &mut Notes,
     ) -> Result<Run> {
         let (plan, clock) = (self.plan, self.clock);
@@ -124,29 +130,46 @@ impl OneRun<'_> {
         }
         let (tap, wire_missing) = match open_tap(target, route, plan.wire) {
             Ok(tap) => (Some(tap), None),
-            Err(missing) if plan.wire == WireWish::Required => bail!("{missing}"),
             Err(missing) => {
-                if plan.wire == WireWish::IfAllowed {
-                    notes.tell(format!("{missing}; going on from the sockets alone"));
+                match plan.wire {
+                    WireWish::Required { .. } => bail!("{missing}"),
+                    WireWish::IfAllowed => {
+                        notes.tell(format!("{missing}; going on from the sockets alone"));
+                    }
+                    WireWish::Off => {}
+                }
+                if files.have_folder() {
+                    notes.tell("without packets there is no run.pcapng".to_owned());
                 }
                 (None, Some(missing))
             }
         };
-        let join = self.join(target, tap.is_some(), writers.wants_steps());
+        let spool = match &tap {
+            Some(_) => spool(files, opened)?,
+            None => None,
+        };
+        let keep_packets = spool.is_some();
+        let wants_steps = opened.writers.wants_steps();
+        let mut join = self.join(target, tap.is_some(), wants_steps);
+        if keep_packets {
+            join = join.keeping_attempts();
+        }
         let triggered = !plan.triggers.is_empty();
-        let writers = std::mem::take(writers);
+        let writers = std::mem::take(&mut opened.writers);
         let context = Context {
             run_id: self.run_id.clone(),
             request: Some(template),
             ..Context::default()
         };
-        let recorder = Recorder::start(join, writers, context, triggered, clock)
+        let recorder = Recorder::start(join, writers, spool, context, triggered, clock)
             .context("cannot start a thread")?;
+        let interface = tap.as_ref().map(PacketTap::interface_name);
         let vantage = match tap {
             Some(tap) => {
                 let to_recorder = recorder.sender();
                 let sink = move |batch| to_recorder.send(Message::Wire(batch)).is_ok();
-                Some(tap.read(clock, sink).context("cannot start a thread")?)
+                let read = tap.read(clock, keep_packets, sink);
+                Some(read.context("cannot start a thread")?)
             }
             None => None,
         };
@@ -164,6 +187,7 @@ impl OneRun<'_> {
             exits,
             recorder,
             vantage,
+            interface,
             wire_missing,
             count: plan.load.count,
         }))
@@ -194,6 +218,21 @@ impl OneRun<'_> {
     }
 }
 
+/// Opens what packets go to in the end, and what holds them until then; nothing where they are not
+/// wanted.
+fn spool(files: &mut RunFiles, opened: &OpenOutputs) -> Result<Option<Spool>> {
+    files.open_pcap()?;
+    let named = [&files.pcap, &opened.pcap];
+    if named.iter().all(|file| file.is_none()) {
+        return Ok(None);
+    }
+    let mut folders = named.into_iter().flatten().map(|file| file.folder());
+    let spool = Spool::open(folders.find_map(|folder| folder));
+    let spool =
+        spool.context("packets cannot be held until the run ends; make room, or set TMPDIR")?;
+    Ok(Some(spool))
+}
+
 /// Opens the packet ring, or says why there is none.
 fn open_tap(
     target: &Target,
@@ -217,8 +256,8 @@ pub(super) fn wire_refused(error: &io::Error, wish: WireWish) -> String {
         _ => reason(error),
     };
     let otherwise = match wish {
-        WireWish::Required => "; or leave wire out of --observe",
-        WireWish::IfAllowed | WireWish::Off => "",
+        WireWish::Required { otherwise } => format!("; or {otherwise}"),
+        WireWish::IfAllowed | WireWish::Off => String::new(),
     };
     format!("no packets are seen: {why}{otherwise}")
 }

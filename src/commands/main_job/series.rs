@@ -44,7 +44,7 @@ impl<'a> Series<'a> {
         let interrupt = Interrupt::catch().context("cannot catch SIGINT and SIGTERM")?;
         let mut notes = Notes::new(plan.outputs.quiet);
         notes.tell_all(&mut plan.notes);
-        if plan.wire == WireWish::Required {
+        if let WireWish::Required { .. } = plan.wire {
             PacketTap::may_open()
                 .map_err(|error| anyhow!("{}", wire_refused(&error, plan.wire)))?;
         }
@@ -133,16 +133,16 @@ impl<'a> Series<'a> {
         };
         let show_progress = alone && !self.plan.outputs.quiet;
         let made = run.make(
-            files.log.take(),
+            &mut files,
             self.master.take(),
-            &mut self.opened.writers,
+            &mut self.opened,
             &mut self.notes,
             show_progress,
         );
         self.interrupt.leave();
         match made {
             Ok(mut run) => {
-                self.keep(&mut run, name, &files);
+                self.keep(&mut run, name, files);
                 Ok(run)
             }
             Err(error) => {
@@ -153,15 +153,18 @@ impl<'a> Series<'a> {
     }
 
     /// Takes the writers back, and notes which outputs failed.
-    fn keep(&mut self, run: &mut Finished, name: &RunName, files: &RunFiles) {
-        let recorded = &mut run.ended.recorded;
-        self.opened.writers = std::mem::take(&mut recorded.writers);
+    fn keep(&mut self, run: &mut Finished, name: &RunName, mut files: RunFiles) {
+        let mut failed = run.write_packets(self.words, &mut files.pcap, &mut self.opened.pcap);
+        let written = &mut run.ended.recorded.written;
+        failed.append(&mut written.failed);
+        self.opened.writers = std::mem::take(&mut written.writers);
         self.opened.writers.end_run();
-        self.unread = !recorded.failed.is_empty() && self.opened.writers.is_empty();
+        let nobody = self.opened.writers.is_empty() && self.opened.pcap.is_none();
+        self.unread = !failed.is_empty() && nobody;
         let whose = name
             .spoken()
             .map_or_else(String::new, |run| format!("{run}: "));
-        for failed in &recorded.failed {
+        for failed in &failed {
             self.failures.add(&whose, &failed.name, &failed.error);
         }
         let stop = run.server.as_ref().and_then(|s| s.stop.as_ref());

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use super::{LogFile, OpenOutputs, Writers, add, create, csv, events, lines};
+use super::{LogFile, OpenOutputs, PacketFile, Writers, add, create, csv, events, lines};
 use crate::sys::reason;
 
 /// The files of one run besides those that records go to.
@@ -17,6 +17,10 @@ pub(in crate::commands) struct RunFiles {
     pub(in crate::commands) run: Option<(PathBuf, File)>,
     /// server.log.
     pub(in crate::commands) log: Option<LogFile>,
+    /// run.pcapng, where packets are seen.
+    pub(in crate::commands) pcap: Option<PacketFile>,
+    /// Its folder.
+    folder: Option<PathBuf>,
     made: Made,
 }
 
@@ -84,6 +88,7 @@ impl OpenOutputs {
         if server_log {
             files.log = Some(create(&made.file(&own, "server.log"))?);
         }
+        files.folder = Some(own);
         Ok(())
     }
 
@@ -91,6 +96,22 @@ impl OpenOutputs {
     pub(in crate::commands) fn discard_run(&mut self, files: RunFiles) {
         self.writers.end_run();
         files.made.discard();
+    }
+}
+
+impl RunFiles {
+    /// Opens run.pcapng, where there is a folder for it: packets are going to be seen.
+    pub(in crate::commands) fn open_pcap(&mut self) -> Result<()> {
+        if let Some(folder) = &self.folder {
+            let path = self.made.file(folder, "run.pcapng");
+            self.pcap = Some(PacketFile::open(&path)?);
+        }
+        Ok(())
+    }
+
+    /// Whether the run has a folder.
+    pub(in crate::commands) fn have_folder(&self) -> bool {
+        self.folder.is_some()
     }
 }
 
