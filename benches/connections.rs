@@ -35,25 +35,33 @@ fn main() -> io::Result<()> {
     let mut bare = Vec::new();
     let mut with_tcpdump = Vec::new();
     let mut probe = Vec::new();
+    let mut with_pcap = Vec::new();
     let mut sockets = Vec::new();
     let mut walls = Vec::new();
+    let mut pcap_walls = Vec::new();
     for round in 1..=rounds {
         bare.push(rate(connections, bare_loop(connections)?));
         let tcpdump = Tcpdump::start()?;
         with_tcpdump.push(rate(connections, bare_loop(connections)?));
         tcpdump.stop()?;
-        let run = run_probe(connections, "auto", folder.path())?;
+        let run = run_probe(connections, "auto", None, folder.path())?;
         assert!(run.complete, "{}", run.table);
         probe.push(rate(connections, run.span));
         walls.push(run.wall.as_secs_f64());
-        let run = run_probe(connections, "socket", folder.path())?;
+        let run = run_probe(connections, "auto", Some("run.pcapng"), folder.path())?;
+        assert!(run.complete, "{}", run.table);
+        with_pcap.push(rate(connections, run.span));
+        pcap_walls.push(run.wall.as_secs_f64());
+        let run = run_probe(connections, "socket", None, folder.path())?;
         sockets.push(rate(connections, run.span));
         let last = |rates: &[f64]| rates.last().copied().unwrap_or(0.0);
         eprintln!(
-            "round {round}: bare {:.0}/s, with tcpdump {:.0}/s, probe {:.0}/s, probe without wire {:.0}/s",
+            "round {round}: bare {:.0}/s, with tcpdump {:.0}/s, probe {:.0}/s, with --pcap {:.0}/s, \
+             without wire {:.0}/s",
             last(&bare),
             last(&with_tcpdump),
             last(&probe),
+            last(&with_pcap),
             last(&sockets),
         );
     }
@@ -63,12 +71,17 @@ fn main() -> io::Result<()> {
     for (name, rates) in [
         ("bare loop beside tcpdump", &mut with_tcpdump),
         ("probe, all rows to CSV", &mut probe),
+        ("the same with --pcap", &mut with_pcap),
         ("probe --observe socket", &mut sockets),
     ] {
         let rate = median(rates);
         println!("{name:<28} {rate:>8.0}/s  {:.3}", rate / base);
     }
     println!("probe, exec to exit          {:>8.2} s", median(&mut walls));
+    println!(
+        "with --pcap, exec to exit    {:>8.2} s",
+        median(&mut pcap_walls)
+    );
 
     let fifty = |observe: &str| -> io::Result<f64> {
         let mut walls = Vec::new();
@@ -96,8 +109,16 @@ struct ProbeRun {
     table: String,
 }
 
-fn run_probe(connections: usize, observe: &str, folder: &Path) -> io::Result<ProbeRun> {
+fn run_probe(
+    connections: usize,
+    observe: &str,
+    pcap: Option<&str>,
+    folder: &Path,
+) -> io::Result<ProbeRun> {
     let csv = folder.join("connections.csv");
+    let pcap = pcap.map(|name| folder.join(name));
+    let pcap = pcap.iter().flat_map(|path| ["--pcap".into(), path.into()]);
+    let pcap: Vec<std::ffi::OsString> = pcap.collect();
     let began = Instant::now();
     let output = probe(&[
         "-n",
@@ -109,6 +130,7 @@ fn run_probe(connections: usize, observe: &str, folder: &Path) -> io::Result<Pro
         "--csv",
         &csv.to_string_lossy(),
     ])
+    .args(pcap)
     .output()?;
     let wall = began.elapsed();
     let table = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -77,7 +77,7 @@ impl FromStr for RunAccount {
                 _ => return None,
             };
             (pairs.number("format") == Some(FORMAT)).then_some(RunAccount {
-                run_id: pairs.word("run_id")?.to_owned(),
+                run_id: name(pairs.word("run_id")?)?,
                 server: pairs.number("server")?,
                 protocol,
                 connections: pairs.number("connections")?,
@@ -87,6 +87,12 @@ impl FromStr for RunAccount {
         };
         read().ok_or(ParseAccountError)
     }
+}
+
+/// A run's name; nothing that would do something to a terminal.
+fn name(word: &str) -> Option<String> {
+    let plain = word.bytes().all(|b| b.is_ascii_graphic());
+    plain.then(|| word.to_owned())
 }
 
 /// What an account of a socket begins with.
@@ -395,6 +401,10 @@ mod tests {
         );
         assert!(run("retransmission of the packet before").is_err());
         assert!(run("probe.run ").is_err());
+        let escape =
+            "probe.run format=1 run_id=\u{1b}[2J server=1.2.3.4:5 connections=1 protocol=http";
+        assert!(run(escape).is_err());
+        assert!(run(&escape.replace("\u{1b}[2J", "x")).is_ok());
         for text in [
             "probe.socket",
             "probe.socket conn=1",

@@ -262,7 +262,7 @@ impl Reading {
     }
 
     fn begin(&mut self, ends: Ends, first: &Segment) -> u64 {
-        self.conns += 1;
+        self.conns = self.conns.saturating_add(1);
         *self.servers.entry(ends.server).or_default() += 1;
         let protocol = self.run.as_ref().map_or(Protocol::Http, |run| run.protocol);
         let keep = self.keep_steps;

@@ -214,7 +214,11 @@ fn whole_characters(text: &[u8], most: usize) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::Protocol;
     use crate::observe::capture::{CaptureReader, Content};
+    use crate::outcome::{Attempt, Call, Cohort, Errno, Failure, Response, SocketEnd, TcpInfo};
+    use crate::record::account::{RunAccount, of_socket};
+    use crate::report::documented;
 
     const AT: Stamp = Stamp(1_763_861_787_123_456_789);
 
@@ -272,5 +276,63 @@ mod tests {
         let bytes = section(&[long]);
         let mut reader = CaptureReader::open(bytes.as_slice()).unwrap();
         assert!(reader.next_frame().unwrap().is_some());
+    }
+
+    /// The keys of an account, in order.
+    fn keys(account: &str) -> Vec<&str> {
+        let words = account.split_whitespace();
+        words
+            .filter_map(|word| Some(word.split_once('=')?.0))
+            .collect()
+    }
+
+    #[test]
+    fn every_key_of_an_account_has_its_entry_in_the_docs_in_order() {
+        let server = "127.0.0.1:80".parse().unwrap();
+        let run = RunAccount {
+            run_id: "a".to_owned(),
+            server,
+            protocol: Protocol::Opaque { expect: Some(1) },
+            connections: 1,
+            signal: Some(AT),
+            target_dead: Some(AT),
+        };
+        let at = Some(AT);
+        let socket = Attempt {
+            conn: 1,
+            cohort: Cohort::Steady,
+            local: Some(server),
+            peer: server,
+            due: at,
+            opened: AT,
+            connected: at,
+            request: at,
+            request_len: 1,
+            written: 1,
+            response: Response {
+                bytes: 1,
+                status: Some(200),
+                responses: 1,
+                first_byte: at,
+                head: at,
+                complete: at,
+                malformed: at,
+            },
+            end: SocketEnd::Failed(Failure {
+                call: Call::Read,
+                errno: Errno::Reset,
+            }),
+            ended: AT,
+            info: Some(TcpInfo {
+                acked: Some(1),
+                total_retransmits: 0,
+            }),
+        };
+        let (run, socket) = (run.to_string(), of_socket(&socket, AT));
+        let written = [keys(&run), keys(&socket)].concat();
+        assert_eq!(
+            documented("## run.pcapng", "## The table on the terminal"),
+            written
+        );
     }
 }
