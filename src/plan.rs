@@ -194,6 +194,9 @@ fn wire(observe: Observe, to_write: bool) -> Result<WireWish, PlanError> {
              --pcap",
         ),
         Observe::Only { wire: false } => Ok(WireWish::Off),
+        Observe::Only { wire: true } if to_write => Ok(WireWish::Required {
+            otherwise: "leave out --pcap, and wire in --observe",
+        }),
         Observe::Only { wire: true } => Ok(WireWish::Required {
             otherwise: "leave wire out of --observe",
         }),

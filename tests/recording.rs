@@ -500,17 +500,21 @@ fn without_packets_there_is_no_recording_and_it_is_said() {
         "{said}"
     );
     assert!(!folder.path().join("x.pcapng").exists());
-    for (out, more) in [("a", &[][..]), ("b", &["--observe", "socket"])] {
+    for (out, more, note) in [
+        ("a", &[][..], "from the sockets alone, without run.pcapng"),
+        (
+            "b",
+            &["--observe", "socket"],
+            "without packets there is no run.pcapng",
+        ),
+    ] {
         let output = ran(&[&["--out", out], more].concat());
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-        assert!(stderr(&output).contains("without packets there is no run.pcapng"));
+        assert!(stderr(&output).contains(note), "{}", stderr(&output));
         let out = folder.path().join(out);
         assert!(out.join("connections.csv").exists() && !out.join("run.pcapng").exists());
         let notes = run_json(&out)["notes"].to_string();
-        assert!(
-            notes.contains("without packets there is no run.pcapng"),
-            "{notes}"
-        );
+        assert!(notes.contains(note), "{notes}");
     }
 }
 

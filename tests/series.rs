@@ -315,7 +315,10 @@ fn what_holds_for_every_run_is_said_once_and_kept_with_each() {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let said = stderr(&output);
     let note = said.trim_end().strip_prefix("probe: ").unwrap();
-    assert!(note.ends_with("going on from the sockets alone"), "{said}");
+    assert!(
+        note.ends_with("going on from the sockets alone, without run.pcapng"),
+        "{said}"
+    );
     assert_eq!(said.lines().count(), 1, "{said}");
     for name in ["001", "002", "003"] {
         let (_, run) = assert_whole(&out.join(name));

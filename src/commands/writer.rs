@@ -1,5 +1,6 @@
-//! A thread of its own that writes records, and spools packets: a slow disk, or a reader that takes its time, holds up
-//! neither the schedule nor the ring. What waits is finished records.
+//! A thread of its own that writes records and holds packets: a slow disk, or a reader that takes its
+//! time, holds up neither the schedule nor the ring. What waits is finished records, and packets that
+//! are kept.
 
 use std::io;
 use std::sync::Arc;

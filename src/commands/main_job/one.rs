@@ -131,16 +131,7 @@ impl OneRun<'_> {
         let (tap, wire_missing) = match open_tap(target, route, plan.wire) {
             Ok(tap) => (Some(tap), None),
             Err(missing) => {
-                match plan.wire {
-                    WireWish::Required { .. } => bail!("{missing}"),
-                    WireWish::IfAllowed => {
-                        notes.tell(format!("{missing}; going on from the sockets alone"));
-                    }
-                    WireWish::Off => {}
-                }
-                if files.have_folder() {
-                    notes.tell("without packets there is no run.pcapng".to_owned());
-                }
+                notes.tell_all(&mut without_packets(plan.wire, &missing, files)?);
                 (None, Some(missing))
             }
         };
@@ -216,6 +207,20 @@ impl OneRun<'_> {
         let protocol = self.plan.request.protocol();
         Join::with_wire(target.address, protocol, lifetime, keep_steps)
     }
+}
+
+/// What the user should know of a run without packets; an error where they were required.
+fn without_packets(wish: WireWish, missing: &str, files: &RunFiles) -> Result<Vec<String>> {
+    let no_file = files.have_folder();
+    Ok(match wish {
+        WireWish::Required { .. } => bail!("{missing}"),
+        WireWish::IfAllowed => {
+            let but = if no_file { ", without run.pcapng" } else { "" };
+            vec![format!("{missing}; going on from the sockets alone{but}")]
+        }
+        WireWish::Off if no_file => vec!["without packets there is no run.pcapng".to_owned()],
+        WireWish::Off => Vec::new(),
+    })
 }
 
 /// Opens what packets go to in the end, and what holds them until then; nothing where they are not
