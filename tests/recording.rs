@@ -238,6 +238,8 @@ fn tshark_and_capinfos_find_nothing_wrong() {
     groups.sort_unstable();
     groups.dedup();
     assert_eq!(groups, ["Comment", "Sequence"], "{expert}");
+    let infos = run("capinfos", &["-I", &capture.to_string_lossy()]);
+    assert!(infos.contains("Name = lo\n"), "{infos}");
     let infos = run("capinfos", &["-T", "-m", &capture.to_string_lossy()]);
     for word in [",pcapng,rawip,nanoseconds,", ",True,", ",probe "] {
         assert!(infos.contains(word), "{infos}");

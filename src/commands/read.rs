@@ -265,7 +265,7 @@ impl Work {
             interrupt: self.interrupt,
             opened,
             context: self.runs.whole(),
-            recorded: self.runs.names(),
+            recorded_by: self.runs.recorded_by(),
         };
         if let Err(failed) = finished.write_run_json(words) {
             finished.written.failed.push(failed);
@@ -282,8 +282,8 @@ struct Finished {
     interrupt: Interrupt,
     opened: OpenOutputs,
     context: Context,
-    /// The runs that recorded it themselves.
-    recorded: Vec<String>,
+    /// Whose own capture it is, in words.
+    recorded_by: Option<String>,
 }
 
 impl Finished {
@@ -343,7 +343,7 @@ impl Finished {
             capture.packets,
             plural(capture.packets, "packet")
         )];
-        notes.extend(self.recorded_by());
+        notes.extend(self.recorded_by.clone());
         for (n, what) in [
             (capture.duplicates, "seen a second time by the same capture"),
             (
@@ -384,18 +384,6 @@ impl Finished {
             ));
         }
         notes
-    }
-
-    /// Whose own capture it is.
-    fn recorded_by(&self) -> Option<String> {
-        let (only, others) = self.recorded.split_first()?;
-        let runs = match others.len() {
-            0 => format!("run {only}"),
-            n => format!("run {only} and {n} other {}", plural(n as u64, "run")),
-        };
-        Some(format!(
-            "recorded by {runs}, and read with what its sockets did"
-        ))
     }
 
     /// Prints the table and what went wrong, and says how to exit.

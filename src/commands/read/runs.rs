@@ -3,6 +3,7 @@
 use crate::observe::capture::OfRun;
 use crate::record::account::RunAccount;
 use crate::report::Context;
+use crate::report::table::plural;
 
 /// The sections so far.
 pub(super) struct Runs {
@@ -10,8 +11,10 @@ pub(super) struct Runs {
     anybody: Context,
     /// The section under way, where it is a run's.
     current: Option<u32>,
-    /// What the rows of each run were told.
-    known: Vec<Context>,
+    /// What the rows of the first run were told.
+    first: Option<Context>,
+    /// How many runs there were.
+    runs: u64,
     /// Something was anybody's.
     mixed: bool,
 }
@@ -30,7 +33,8 @@ impl Runs {
         Runs {
             anybody,
             current: None,
-            known: Vec::new(),
+            first: None,
+            runs: 0,
             mixed: false,
         }
     }
@@ -57,22 +61,30 @@ impl Runs {
             None => self.anybody.clone(),
         };
         if run.is_some() {
-            self.known.push(context.clone());
+            self.runs += 1;
+            self.first.get_or_insert_with(|| context.clone());
         }
         Some(Section { run, context })
     }
 
     /// What the whole of it is told: what its only run is, else what the user says.
     pub(super) fn whole(&self) -> Context {
-        match self.known.as_slice() {
-            [only] if !self.mixed => only.clone(),
+        match &self.first {
+            Some(only) if self.runs == 1 && !self.mixed => only.clone(),
             _ => self.anybody.clone(),
         }
     }
 
-    /// What the runs are called that recorded it.
-    pub(super) fn names(&self) -> Vec<String> {
-        self.known.iter().map(|run| run.run_id.clone()).collect()
+    /// Which runs recorded it, for people to read; nothing where none did.
+    pub(super) fn recorded_by(&self) -> Option<String> {
+        let first = &self.first.as_ref()?.run_id;
+        let others = match self.runs - 1 {
+            0 => String::new(),
+            n => format!(" and {n} other {}", plural(n, "run")),
+        };
+        Some(format!(
+            "recorded by run {first}{others}, and read with what its sockets did"
+        ))
     }
 }
 
@@ -113,7 +125,11 @@ mod tests {
         assert_eq!(runs.whole().run_id, "file");
         let anybody = runs.section(None).unwrap();
         assert_eq!((anybody.run, anybody.context.run_id), (None, "file".into()));
-        assert_eq!(runs.names(), ["a", "b"]);
+        let said = runs.recorded_by().unwrap();
+        assert!(
+            said.starts_with("recorded by run a and 1 other run,"),
+            "{said}"
+        );
     }
 
     #[test]

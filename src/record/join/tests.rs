@@ -234,3 +234,31 @@ fn a_finished_connection_that_is_held_stays_small() {
     // A million of them must fit into a gigabyte, what they point to included.
     assert!(size_of::<Record>() <= 512, "{}", size_of::<Record>());
 }
+
+#[test]
+fn a_record_that_keeps_its_attempt_names_the_flow_that_its_segments_went_to() {
+    let mut join = join().keeping_attempts();
+    let straggler = &segments_from(">S <S. >. <R.", 7, 8)[3];
+    let numbers = |join: &mut Join, segments: &[Segment]| {
+        let numbers = segments.iter().map(|segment| join.segment(segment));
+        numbers.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        numbers(&mut join, std::slice::from_ref(straggler)),
+        [Some(0)]
+    );
+    let own = segments(RESET);
+    assert_eq!(numbers(&mut join, &own), vec![Some(1); own.len()]);
+    join.attempt(attempt(4, 0, reading(Errno::Reset), 6 * TICK));
+    join.advance(late(6 * TICK, LINGER));
+    let steps = join.next_record().unwrap().steps.unwrap();
+    assert_eq!(steps.flow, Some(1));
+    assert_eq!(steps.attempt.unwrap().conn, 4);
+    assert!(steps.seen.is_empty());
+    // What comes later belongs to no record, and to no flow of one.
+    let later = Segment {
+        at: late(6 * TICK, LINGER),
+        ..own[5].clone()
+    };
+    assert_ne!(join.segment(&later), Some(1));
+}
