@@ -147,7 +147,11 @@ impl Flow {
     }
 
     fn before(ends: Ends, protocol: Protocol, keep: bool, first: &Segment, memory: Memory) -> Flow {
-        let began_inside = !first.flags.syn() || first.flags.ack();
+        // RST goes before SYN (RFC 9293 3.10.7): a segment with both begins nothing. Nor does a SYN of
+        // the server's, which is the client of another connection then.
+        let flags = first.flags;
+        let is_syn = flags.syn() && !flags.ack() && !flags.rst();
+        let began_inside = !is_syn || first.direction(&ends) != Some(Direction::ToServer);
         Flow {
             number: 0,
             ends,
@@ -280,7 +284,10 @@ impl Flow {
                 }
                 self.client
                     .synchronize(segment.seq, segment.options.window_scale);
-                self.times.syn.get_or_insert(segment.at);
+                // What answers a SYN opened nothing, whichever side it comes from.
+                if !segment.flags.ack() {
+                    self.times.syn.get_or_insert(segment.at);
+                }
             }
             Direction::ToClient => {
                 self.server

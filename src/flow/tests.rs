@@ -173,3 +173,22 @@ fn events_have_numbers_relative_to_each_sides_first() {
         ]
     );
 }
+
+#[test]
+fn a_syn_that_is_a_reset_too_or_the_servers_opens_nothing() {
+    for script in [">SR", "<S", "<SF"] {
+        let mut flow = play(script);
+        assert!(flow.flaws().began_inside, "{script}");
+        // What opens a connection behind it is a flow of its own.
+        assert!(!flow.push(&segments(">S")[0]), "{script}");
+    }
+    assert!(!play(">S").flaws().began_inside);
+}
+
+#[test]
+fn a_syn_ack_of_the_clients_opens_nothing() {
+    for script in ["<S. >S.", "<. >S."] {
+        assert_eq!(play(script).times().syn, None, "{script}");
+    }
+    assert_eq!(play(">S >S.").times().syn, Some(Stamp(0)));
+}
