@@ -19,6 +19,8 @@ mod handshake;
 mod payload;
 #[path = "fates/queue.rs"]
 mod queue;
+#[path = "fates/recordings.rs"]
+mod recordings;
 #[path = "fates/response.rs"]
 mod response;
 

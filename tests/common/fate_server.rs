@@ -69,7 +69,11 @@ impl Listener {
     /// The same with an accept queue that holds `backlog` + 1 connections.
     pub(crate) fn with_backlog(host: &str, backlog: i32) -> Listener {
         let host: IpAddr = host.parse().expect("an address");
-        let address = SocketAddr::new(host, next_port());
+        Listener::at(SocketAddr::new(host, next_port()), backlog)
+    }
+
+    /// The same on a port of the caller's choice.
+    pub(crate) fn at(address: SocketAddr, backlog: i32) -> Listener {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None);
         let socket = socket.expect("socket()");
         socket.bind(&address.into()).expect("bind()");
