@@ -9,6 +9,9 @@
 
 mod common;
 
+#[path = "captures/broken.rs"]
+mod broken;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
