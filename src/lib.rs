@@ -41,4 +41,8 @@ mod recorded;
 mod sys;
 pub mod time;
 
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
+
 pub use commands::run;

@@ -242,6 +242,12 @@ impl<R: Read> CaptureReader<R> {
             Format::Pcapng(pcapng) => pcapng.drops(),
         }
     }
+
+    /// How much memory the bytes in hand take.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn capacity(&self) -> usize {
+        self.window.capacity()
+    }
 }
 
 /// Magic numbers of compressed files, and what reads them.

@@ -138,7 +138,7 @@ fn a_length_promised_is_not_allocated() {
     let mut reader = CaptureReader::open(&file.bytes[..]).unwrap();
     assert!(reader.next_frame().unwrap().is_none());
     assert_eq!(reader.cut_off(), Some(24));
-    assert!(reader.window.capacity() < 1 << 20);
+    assert!(reader.capacity() < 1 << 20);
 }
 
 #[test]

@@ -65,7 +65,7 @@ impl<R: Read> Window<R> {
     }
 
     /// How much memory it holds.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn capacity(&self) -> usize {
         self.buffer.capacity()
     }

@@ -1,0 +1,11 @@
+//! A pcap file, damaged record by record: read to its end, and what it holds to CSV.
+#![no_main]
+
+use libfuzzer_sys::{fuzz_mutator, fuzz_target};
+use probe_fuzz::{Format, mutate};
+
+fuzz_target!(|data: &[u8]| probe::fuzzing::file(data));
+
+fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    mutate(Format::Pcap, data, size, max_size, seed)
+});
