@@ -176,8 +176,6 @@ fn server(row: &Row) -> SocketAddr {
     SocketAddr::new(row["dst_addr"].parse().unwrap(), port)
 }
 
-/// The index and the folders are of one mind, and so are the index and the rows: a capture that has
-/// an outcome's name shows it.
 #[test]
 fn the_index_names_every_capture() {
     let index = fs::read_to_string(captures().join("README.md")).unwrap();

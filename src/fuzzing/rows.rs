@@ -86,7 +86,7 @@ impl Rows {
     }
 
     fn take(&mut self, reading: &mut Reading) {
-        while let Some(ended) = reading.next_ended() {
+        while let Some(mut ended) = reading.next_ended() {
             self.records.push(ended.record());
         }
     }
