@@ -398,6 +398,12 @@ fn agrees_with_tcpdump(server: &str) {
     assert!(report.contains("\nNothing differs.\n"), "{report}");
     let (offset, median) = clocks(&report);
     assert!(offset <= 1_000 && median <= 1_000, "{report}");
+    // The run's own capture alone tells as much as its folder, and its rows alone nearly so.
+    for part in ["run.pcapng", "connections.csv"] {
+        let output = compare_all(&watched.run().join(part), &watched.capture());
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert_eq!(differing(&output), []);
+    }
     let output = compare_all(&watched.run(), &watched.capture());
     let rows = rows(&output.stdout);
     let matched: usize = rows
@@ -486,6 +492,25 @@ fn a_packet_that_is_gone_from_the_capture_is_a_difference_or_a_hole() {
             "differs" => assert_eq!(code, Some(1)),
             _ => assert_eq!((code, row["reasons"].as_str()), (Some(0), "capture_hole")),
         }
+        assert_eq!(row["first_difference"], "segment_only_run");
+    }
+}
+
+#[test]
+#[ignore = "needs root, netns, tcpdump, nginx"]
+fn what_a_run_knows_and_no_packet_shows_is_no_difference() {
+    enter_namespace();
+    // The client has enough and closes first, and three bytes are no whole response.
+    let request = tempfile::NamedTempFile::new().unwrap();
+    fs::write(request.path(), "GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let payload = request.path().display();
+    let options = format!("-n 20 --signal none --payload {payload} --expect-bytes 3");
+    let watched = Watched::new("127.0.0.1:8088", &options);
+    for run in [watched.run(), watched.run().join("run.pcapng")] {
+        let output = compare_all(&run, &watched.capture());
+        assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
+        let rows = rows(&output.stdout);
+        assert!(rows.iter().all(|row| row["capture_outcome"] == "served"));
     }
 }
 
@@ -510,8 +535,9 @@ fn other_clients_of_the_server_are_told_from_connections_that_a_run_lost() {
         (found.len(), found[0]["first_difference"].as_str()),
         (1, "only_capture")
     );
-    // Without run.json nothing says that one is missing: whose it is cannot be told.
+    // Without run.json and run.pcapng nothing says that one is missing.
     fs::remove_file(watched.run().join("run.json")).unwrap();
+    fs::remove_file(watched.run().join("run.pcapng")).unwrap();
     let output = compare_all(&watched.run(), &watched.capture());
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(differing(&output)[0]["reasons"], "other_traffic");

@@ -18,9 +18,10 @@ use self::capture::{Expected, Taken};
 use super::ending::{Failures, print_table};
 use super::tell;
 use crate::cli::CompareArgs;
+use crate::flow::Protocol;
 use crate::outcome::Watch;
 use crate::plan::compare::ComparePlan;
-use crate::reconcile::{self, Source, Told};
+use crate::reconcile::{self, Source};
 use crate::record::ServerSide;
 use crate::report::comparison;
 use crate::sys::reason;
@@ -35,7 +36,7 @@ pub(super) fn run(args: CompareArgs) -> Result<ExitCode> {
     }
     let csv = plan.csv.as_deref().map(create).transpose()?;
     let first = run::read(&plan.run, plan.side)?;
-    let second = read_capture(&plan, &first.told)?;
+    let second = read_capture(&plan, &first)?;
     let compared = reconcile::compare(&first.told, &second.told, plan.strictness);
     let mut failures = Failures::default();
     if let Some((name, file)) = csv
@@ -74,7 +75,8 @@ pub(super) fn run(args: CompareArgs) -> Result<ExitCode> {
 }
 
 /// Reads the capture; whom the run talked to is the server, unless that was said.
-fn read_capture(plan: &ComparePlan, run: &Told) -> Result<Taken> {
+fn read_capture(plan: &ComparePlan, first: &Taken) -> Result<Taken> {
+    let run = &first.told;
     let is_run = matches!(run.source, Source::Run { .. });
     let expected = Expected {
         side: plan.side.unwrap_or(ServerSide::FromSyns),
@@ -87,6 +89,7 @@ fn read_capture(plan: &ComparePlan, run: &Told) -> Result<Taken> {
         } else {
             Watch::Capture
         },
+        protocol: first.protocol.unwrap_or(Protocol::Http),
     };
     let name = name_of(plan.capture.as_deref());
     let input: Box<dyn Read> = match &plan.capture {

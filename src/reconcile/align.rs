@@ -8,9 +8,10 @@ use super::Noted;
 use crate::wire::{Direction, Likeness};
 
 /// Two segments on their way in opposite directions, neither of which acknowledges the other, may be
-/// stamped in either order by two captures of one host when they pass within this time
-/// (docs/decisions/0001).
-pub const CROSSING: Duration = Duration::from_micros(1);
+/// stamped in either order by two captures of one host: each takes stamps of its own, up to a
+/// microsecond or so apart (docs/decisions/0001). So far apart may the two be at most, taken together,
+/// in the one capture and, the other way round, in the other.
+pub const CROSSING: Duration = Duration::from_micros(2);
 
 /// A place where the two differ, by positions in each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,7 +190,9 @@ impl Alignment {
             // All before it in the run that stand behind it in the capture.
             let behind = |&&(_, before): &&(usize, usize)| before > other;
             let crossed = self.matched[..k].iter().filter(behind).all(|&(i, j)| {
-                may_cross(&run[i], &run[at]) && may_cross(&capture[j], &capture[other])
+                let in_run = apart(&run[i], &run[at]);
+                let in_capture = apart(&capture[j], &capture[other]);
+                may_cross(&run[i], &run[at]) && in_run + in_capture <= CROSSING
             });
             if crossed {
                 self.crossed += 1;
@@ -204,11 +207,12 @@ impl Alignment {
     }
 }
 
-/// Whether the order of two segments that one capture saw says nothing.
+/// Whether two segments may have been on their way at once.
 pub(super) fn may_cross(a: &Noted, b: &Noted) -> bool {
-    let apart = a.at.since(b.at).unsigned_abs();
-    a.direction != b.direction
-        && !a.acknowledges(b)
-        && !b.acknowledges(a)
-        && u128::from(apart) <= CROSSING.as_nanos()
+    a.direction != b.direction && !a.acknowledges(b) && !b.acknowledges(a)
+}
+
+/// How far apart one capture saw them.
+pub(super) fn apart(a: &Noted, b: &Noted) -> Duration {
+    Duration::from_nanos(a.at.since(b.at).unsigned_abs())
 }

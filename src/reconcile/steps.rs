@@ -2,7 +2,7 @@
 //! of its packets.
 
 use super::Noted;
-use super::align::may_cross;
+use super::align::{CROSSING, apart, may_cross};
 use crate::sequence::{Sequence, Step};
 
 /// Beyond so many comparisons what differs is not aligned any further.
@@ -49,7 +49,7 @@ pub(super) fn align(run: &[Step], segments: &[Noted]) -> StepAlignment {
     while at < run.len() && at < capture.len() {
         if run[at] == capture[at] {
             at += 1;
-        } else if swapped(run, &capture, at) && may_cross(&segments[at], &segments[at + 1]) {
+        } else if swapped(run, &capture, at) && cross(&segments[at], &segments[at + 1]) {
             found.crossed += 1;
             at += 2;
         } else {
@@ -65,6 +65,11 @@ pub(super) fn align(run: &[Step], segments: &[Noted]) -> StepAlignment {
     );
     found.middle(left, right, at);
     found
+}
+
+/// Whether their order says nothing. Of how far apart the run saw them nothing is known.
+fn cross(a: &Noted, b: &Noted) -> bool {
+    may_cross(a, b) && apart(a, b) <= CROSSING / 2
 }
 
 fn swapped(run: &[Step], capture: &[Step], at: usize) -> bool {

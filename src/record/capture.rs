@@ -45,6 +45,7 @@ pub struct Reading {
     /// Whose capture it is, where it is a run's own.
     run: Option<RunAccount>,
     keep_steps: bool,
+    protocol: Protocol,
     open: HashMap<Ends, Ended, RandomState>,
     /// Where SYNs went to, and how many connections.
     servers: BTreeMap<SocketAddr, u64>,
@@ -93,6 +94,7 @@ impl Reading {
             side,
             run: None,
             keep_steps,
+            protocol: Protocol::Http,
             open: HashMap::default(),
             servers: BTreeMap::new(),
             ready: VecDeque::new(),
@@ -140,6 +142,11 @@ impl Reading {
                 ..open
             });
         }
+    }
+
+    /// What connections carry whose run does not say so itself.
+    pub fn carrying(self, protocol: Protocol) -> Reading {
+        Reading { protocol, ..self }
     }
 
     /// That address is a server's: what passes to and from it is told apart without a SYN too.
@@ -264,7 +271,7 @@ impl Reading {
     fn begin(&mut self, ends: Ends, first: &Segment) -> u64 {
         self.conns = self.conns.saturating_add(1);
         *self.servers.entry(ends.server).or_default() += 1;
-        let protocol = self.run.as_ref().map_or(Protocol::Http, |run| run.protocol);
+        let protocol = self.run.as_ref().map_or(self.protocol, |run| run.protocol);
         let keep = self.keep_steps;
         let flow = match self.spare.pop() {
             Some(Ended { mut flow, .. }) => {

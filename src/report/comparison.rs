@@ -189,7 +189,7 @@ fn times(compared: &Comparison) -> String {
     if crossed > 0 {
         let _ = write!(
             text,
-            "; {crossed} crossed another within a microsecond and stand in the other order"
+            "; {crossed} crossed another too closely for their order to mean anything"
         );
     }
     text

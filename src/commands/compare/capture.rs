@@ -6,16 +6,20 @@ use std::net::SocketAddr;
 
 use anyhow::{Result, anyhow};
 
-use crate::observe::capture::{CaptureReader, Content, Frame};
+use crate::flow::Protocol;
+use crate::observe::capture::{CaptureReader, Content, Copies, Frame, OfRun};
 use crate::outcome::{Facts, Watch, wire_facts};
-use crate::reconcile::{Account, Noted, Told, Trace};
+use crate::reconcile::{Account, Noted, Source, Told, Trace};
+use crate::record::account::RunAccount;
 use crate::record::{Ended, Placed, Reading, ServerSide};
 use crate::report::table::plural;
-use crate::wire::{self, Digest, Ends, Packet};
+use crate::wire::{self, Digest, Ends, Packet, Segment};
 
 /// One side, read.
 pub(super) struct Taken {
     pub(super) told: Told,
+    /// What its connections carried, where a run says so.
+    pub(super) protocol: Option<Protocol>,
     /// What to know about it, a line each.
     pub(super) notes: Vec<String>,
     /// Why it was not read to its end.
@@ -30,6 +34,8 @@ pub(super) struct Expected {
     pub(super) servers: BTreeSet<SocketAddr>,
     /// What is known of their clients.
     pub(super) watch: Watch,
+    /// What the run said its connections carried.
+    pub(super) protocol: Protocol,
 }
 
 /// Reads all of it.
@@ -37,7 +43,11 @@ pub(super) fn read(input: impl Read, name: &str, expected: &Expected) -> Result<
     let mut reader = CaptureReader::open(input).map_err(|error| anyhow!("{name}: {error}"))?;
     let mut collector = Collector {
         expected,
-        reading: Reading::new(expected.side, false),
+        reading: Reading::new(expected.side, false).carrying(expected.protocol),
+        copies: Copies::default(),
+        run: None,
+        section: None,
+        own: 0,
         segments: HashMap::new(),
         told: Told::default(),
         over: HashMap::new(),
@@ -61,13 +71,20 @@ pub(super) fn read(input: impl Read, name: &str, expected: &Expected) -> Result<
     let cut_off = reader.cut_off();
     collector.reading.finish();
     collector.take_ended();
+    let run = collector.run.take();
     let Collector {
         reading,
         mut told,
         left_out,
+        own,
         ..
     } = collector;
-    told.span = reading.span();
+    if own > 0 && own == told.accounts.len() {
+        let connections = run.as_ref().map_or(0, |run| run.connections);
+        told.source = Source::Run {
+            complete: own as u64 == connections,
+        };
+    }
     let mut notes = Vec::new();
     let mut note = |n: u64, what: &str| {
         if n > 0 {
@@ -89,12 +106,24 @@ pub(super) fn read(input: impl Read, name: &str, expected: &Expected) -> Result<
              compared"
         ));
     }
-    Ok(Taken { told, notes, error })
+    let protocol = run.map(|run| run.protocol);
+    Ok(Taken {
+        told,
+        protocol,
+        notes,
+        error,
+    })
 }
 
 struct Collector<'a> {
     expected: &'a Expected,
     reading: Reading,
+    copies: Copies,
+    /// The run that recorded it, and in which of the file's sections.
+    run: Option<RunAccount>,
+    section: Option<u32>,
+    /// Accounts of that run's own connections, with what its sockets did.
+    own: usize,
     /// Of connections that have not ended.
     segments: HashMap<u64, Vec<Noted>>,
     told: Told,
@@ -106,6 +135,11 @@ struct Collector<'a> {
 
 impl Collector<'_> {
     fn frame(&mut self, frame: &Frame<'_>) {
+        // Whatever it is, the capture was taken then.
+        if let Some(at) = frame.at {
+            let (first, last) = self.told.span.unwrap_or((at, at));
+            self.told.span = Some((first.min(at), last.max(at)));
+        }
         let Content::Ip { bytes, len } = frame.content else {
             return;
         };
@@ -113,24 +147,52 @@ impl Collector<'_> {
             self.left_out += 1;
             return;
         };
-        match wire::parse(at, bytes, len) {
-            Ok(Packet::Segment(segment)) => {
-                let Some(placed) = self.reading.segment(&segment) else {
-                    return;
-                };
-                self.take_ended();
-                let direction = segment.direction(&placed.ends);
-                if !self.is_wanted(placed.ends.server) {
-                    return;
-                }
-                if let (Some(direction), Some(digest)) = (direction, Digest::of(bytes, len)) {
-                    let noted = Noted::new(direction, &segment, digest);
-                    self.note(placed, noted);
+        self.begin_section(frame.run);
+        let Ok(packet) = wire::parse(at, bytes, len) else {
+            self.left_out += 1;
+            return;
+        };
+        match &packet {
+            Packet::Segment(segment) => {
+                let point = frame.point;
+                // Each interface that it crosses shows it.
+                if !point.is_some_and(|point| self.copies.is_copy(segment, point)) {
+                    self.segment(segment, Digest::of(bytes, len));
                 }
             }
-            Ok(Packet::IcmpError(error)) => self.reading.icmp(&error),
-            Ok(Packet::Other) => {}
-            Ok(Packet::Fragment) | Err(_) => self.left_out += 1,
+            Packet::IcmpError(error) => self.reading.icmp(error),
+            Packet::Other => {}
+            Packet::Fragment => self.left_out += 1,
+        }
+        if let Some(account) = frame.run.and_then(|run| run.socket) {
+            self.reading.account(&packet, account);
+        }
+    }
+
+    /// Whose the packets are that follow, where that changes.
+    fn begin_section(&mut self, of: Option<OfRun<'_>>) {
+        let section = of.map(|of| of.section);
+        if section == self.section {
+            return;
+        }
+        self.section = section;
+        let run: Option<RunAccount> = of.and_then(|of| of.run.parse().ok());
+        self.reading.begin_section(run.clone());
+        self.take_ended();
+        self.run = run;
+    }
+
+    fn segment(&mut self, segment: &Segment, digest: Option<Digest>) {
+        let Some(placed) = self.reading.segment(segment) else {
+            return;
+        };
+        self.take_ended();
+        let direction = segment.direction(&placed.ends);
+        if !self.is_wanted(placed.ends.server) {
+            return;
+        }
+        if let (Some(direction), Some(digest)) = (direction, digest) {
+            self.note(placed, Noted::new(direction, segment, digest));
         }
     }
 
@@ -157,22 +219,30 @@ impl Collector<'_> {
             let segments = self.segments.remove(&ended.conn());
             let ends = ended.flow().ends();
             self.over.insert(ends, self.told.accounts.len());
-            let account = account(ended, facts, segments.unwrap_or_default());
+            let segments = segments.unwrap_or_default();
+            let account = account(ended, facts, segments, self.run.as_ref());
+            self.own += usize::from(account.run_id.is_some());
             self.told.accounts.push(account);
         }
     }
 }
 
-fn account(mut ended: Ended, facts: Facts, segments: Vec<Noted>) -> Account {
-    let (conn, last) = (ended.conn(), ended.flow().last());
-    let began = ended.flow().began();
+fn account(
+    mut ended: Ended,
+    facts: Facts,
+    segments: Vec<Noted>,
+    run: Option<&RunAccount>,
+) -> Account {
+    let last = ended.flow().last();
     let record = ended.record();
+    // Of a run's own connection its socket tells too.
+    let run = run.filter(|_| record.evidence.socket);
     Account {
-        run_id: None,
-        conn,
+        run_id: run.map(|run| run.run_id.as_str().into()),
+        conn: record.conn,
         client: record.src,
         server: record.dst,
-        opened: began,
+        opened: record.times.opened,
         last,
         outcome: record.outcome,
         decided: record.times.end,

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::capture::{self, Expected, Taken};
 use super::open;
+use crate::flow::Protocol;
 use crate::outcome::Watch;
 use crate::reconcile::{Account, Source, Told, Trace};
 use crate::record::ServerSide;
@@ -43,6 +44,7 @@ pub(super) fn read(path: &Path, side: Option<ServerSide>) -> Result<Taken> {
         side: side.unwrap_or(ServerSide::FromSyns),
         servers: BTreeSet::new(),
         watch: Watch::Capture,
+        protocol: Protocol::Http,
     };
     let read = capture::read(input, &name, &expected);
     read.context("a run is its folder, its connections.csv or a capture")
@@ -87,6 +89,7 @@ fn read_folder(folder: &Path) -> Result<Taken> {
             side: ServerSide::FromSyns,
             servers: servers(&taken.told),
             watch: Watch::Capture,
+            protocol: Protocol::Http,
         };
         let name = capture.display().to_string();
         let packets = capture::read(open(&capture)?, &name, &expected)?;
@@ -117,6 +120,7 @@ fn of_rows(rows: Vec<Row>, count: Option<u64>) -> Taken {
                 Source::Capture
             },
         },
+        protocol: None,
         notes: Vec::new(),
         error: None,
     }
@@ -170,6 +174,7 @@ impl Taken {
             let (begun, ended) = self.told.span.unwrap_or((first, last));
             self.told.span = Some((begun.min(first), ended.max(last)));
         }
+        self.protocol = packets.protocol;
         self.notes.extend(packets.notes.iter().cloned());
         self.error = self.error.take().or_else(|| packets.error.clone());
         let mut by_syn: HashMap<_, Account> = packets
