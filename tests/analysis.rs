@@ -39,7 +39,7 @@ const CUTTER: &str = r#"
 "#;
 
 /// The run that the notebook reads when it is told nothing.
-const KEPT: &str = "captures/puma-5.6.5-seen-twice";
+const KEPT: &str = "captures/puma-5.6.5-sleepy";
 
 fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -80,7 +80,7 @@ impl Recordings {
             let entry = entry.unwrap();
             fs::copy(entry.path(), copy.run().join(entry.file_name())).unwrap();
         }
-        fs::rename(copy.run().join("tcpdump.pcap"), copy.capture()).unwrap();
+        fs::rename(copy.run().join("puma-5.6.5-sleepy.pcap"), copy.capture()).unwrap();
         copy
     }
 

@@ -194,6 +194,23 @@ fn a_capture_agrees_with_itself_and_with_its_rows() {
 }
 
 #[test]
+fn kept_runs_agree_with_the_captures_that_were_taken_beside_them() {
+    for name in ["puma-5.6.5-simple", "puma-5.6.5-repro", "puma-5.6.5-sleepy"] {
+        let capture = kept(name);
+        let folder = capture.parent().unwrap();
+        for run in [
+            folder,
+            &folder.join("run.pcapng"),
+            &folder.join("connections.csv"),
+        ] {
+            let output = compare_all(run, &capture);
+            assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+            assert_eq!(differing(&output), [], "{}", run.display());
+        }
+    }
+}
+
+#[test]
 fn the_report_shows_both_sides_of_a_difference_and_the_place_of_a_hole() {
     let name = "puma-7.2.1-simple";
     let folder = TempDir::new().unwrap();
