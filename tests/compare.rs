@@ -11,7 +11,6 @@ mod common;
 
 use std::fs;
 use std::net::SocketAddr;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -20,85 +19,17 @@ use tempfile::TempDir;
 
 use common::namespace::Namespace;
 use common::nginx::Nginx;
+use common::pcap::{Pcap, Record, kept};
 use common::tshark::Capture;
 use common::{Row, enter_namespace, probe, read_csv, rows, run, stderr, stdout};
 
-/// Bytes before the first record of a classic pcap file, and before each one's packet.
-const FILE_HEADER: usize = 24;
-const RECORD_HEADER: usize = 16;
-/// Ethernet's, and IPv4's without options.
-const LINK: usize = 14;
-const IP: usize = 20;
+/// Where in an IPv4 packet without options TCP begins.
+const TCP: usize = 20;
 
-/// A kept capture, record by record.
-#[derive(Clone)]
-struct Pcap {
-    header: Vec<u8>,
-    records: Vec<Vec<u8>>,
-}
-
-impl Pcap {
-    fn kept(name: &str) -> Pcap {
-        Pcap::read(&kept(name))
-    }
-
-    fn read(path: &Path) -> Pcap {
-        let bytes = fs::read(path).unwrap();
-        let mut records = Vec::new();
-        let mut rest = &bytes[FILE_HEADER..];
-        while !rest.is_empty() {
-            let len = u32::from_le_bytes(rest[8..12].try_into().unwrap());
-            let (record, behind) = rest.split_at(RECORD_HEADER + len as usize);
-            records.push(record.to_vec());
-            rest = behind;
-        }
-        Pcap {
-            header: bytes[..FILE_HEADER].to_vec(),
-            records,
-        }
-    }
-
-    fn write(&self, path: &Path) {
-        let mut bytes = self.header.clone();
-        self.records.iter().for_each(|record| bytes.extend(record));
-        fs::write(path, bytes).unwrap();
-    }
-
-    /// The two ports, the lower one first: those of a connection of these captures.
-    fn ports(&self, at: usize) -> [u16; 2] {
-        let tcp = &self.records[at][RECORD_HEADER + LINK + IP..];
-        let mut ports = [0, 2].map(|i| u16::from_be_bytes([tcp[i], tcp[i + 1]]));
-        ports.sort_unstable();
-        ports
-    }
-
-    /// The next segment of the same connection.
-    fn next_of_connection(&self, at: usize) -> Option<usize> {
-        (at + 1..self.records.len()).find(|&next| self.ports(next) == self.ports(at))
-    }
-
-    /// Nanoseconds since the epoch.
-    fn stamp(&self, at: usize) -> u64 {
-        let field = |range: Range<usize>| {
-            u64::from(u32::from_le_bytes(
-                self.records[at][range].try_into().unwrap(),
-            ))
-        };
-        field(0..4) * 1_000_000_000 + field(4..8)
-    }
-
-    /// Puts the packet of `from` where that of `to` is, and the other way round; their times stay.
-    fn swap_packets(&mut self, from: usize, to: usize) {
-        self.records.swap(from, to);
-        let stamps = [from, to].map(|at| self.records[at][..8].to_vec());
-        self.records[from][..8].copy_from_slice(&stamps[1]);
-        self.records[to][..8].copy_from_slice(&stamps[0]);
-    }
-}
-
-fn kept(name: &str) -> PathBuf {
-    let captures = Path::new(env!("CARGO_MANIFEST_DIR")).join("captures");
-    captures.join(name).join(format!("{name}.pcap"))
+/// The next segment of the same connection.
+fn next_of_connection(pcap: &Pcap, at: usize) -> Option<usize> {
+    let ports = pcap.records[at].ports();
+    (at + 1..pcap.records.len()).find(|&next| pcap.records[next].ports() == ports)
 }
 
 fn compare(run: &Path, capture: &Path) -> Output {
@@ -144,17 +75,17 @@ fn changed(pcap: &Pcap, at: usize, change: Change) -> Option<Pcap> {
             changed.records.remove(at);
         }
         Change::Alter(bit) => {
-            let packet = &mut changed.records[at][RECORD_HEADER + LINK..];
+            let packet = changed.records[at].ip_mut();
             let bit = bit % (packet.len() * 8);
             let (byte, bit) = (bit / 8, bit % 8);
-            let checksums = [10..12, IP + 16..IP + 18];
+            let checksums = [10..12, TCP + 16..TCP + 18];
             if checksums.iter().any(|checksum| checksum.contains(&byte)) {
                 return None;
             }
             packet[byte] ^= 1 << bit;
         }
-        Change::MoveRecord => changed.records.swap(at, pcap.next_of_connection(at)?),
-        Change::MovePacket => changed.swap_packets(at, pcap.next_of_connection(at)?),
+        Change::MoveRecord => changed.records.swap(at, next_of_connection(pcap, at)?),
+        Change::MovePacket => changed.swap_packets(at, next_of_connection(pcap, at)?),
     }
     Some(changed)
 }
@@ -163,11 +94,10 @@ fn changed(pcap: &Pcap, at: usize, change: Change) -> Option<Pcap> {
 /// capture's order means anything.
 fn cross(pcap: &Pcap, a: usize, b: usize) -> bool {
     let number = |at: usize, field: usize| {
-        let tcp = &pcap.records[at][RECORD_HEADER + LINK + IP..];
+        let tcp = pcap.records[at].tcp();
         u32::from_be_bytes(tcp[field..field + 4].try_into().unwrap())
     };
-    let opposite = pcap.records[a][RECORD_HEADER + LINK + IP..][..2]
-        != pcap.records[b][RECORD_HEADER + LINK + IP..][..2];
+    let opposite = pcap.records[a].tcp()[..2] != pcap.records[b].tcp()[..2];
     // The second acknowledges no more than the first's first byte.
     let independent = number(b, 8).wrapping_sub(number(a, 4)).cast_signed() <= 0;
     opposite && independent && pcap.stamp(b) - pcap.stamp(a) <= 1_000
@@ -214,10 +144,10 @@ fn kept_runs_agree_with_the_captures_that_were_taken_beside_them() {
 fn the_report_shows_both_sides_of_a_difference_and_the_place_of_a_hole() {
     let name = "puma-7.2.1-simple";
     let folder = TempDir::new().unwrap();
-    let mut pcap = Pcap::kept(name);
+    let mut pcap = Pcap::read(&kept(name));
     let of_first = |pcap: &Pcap, nth: usize| {
-        let ports = pcap.ports(0);
-        let mut of_first = (0..pcap.records.len()).filter(|&at| pcap.ports(at) == ports);
+        let ports = pcap.records[0].ports();
+        let mut of_first = (0..pcap.records.len()).filter(|&at| pcap.records[at].ports() == ports);
         of_first.nth(nth).unwrap()
     };
     let path = folder.path().join("cut.pcap");
@@ -307,7 +237,7 @@ proptest! {
         change in change(),
         in_capture in any::<bool>(),
     ) {
-        let pcap = Pcap::kept(name);
+        let pcap = Pcap::read(&kept(name));
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a place in a small file")]
         let at = 1 + ((pcap.records.len() - 2) as f64 * place) as usize;
         let Some(changed) = changed(&pcap, at, change) else {
@@ -327,12 +257,12 @@ proptest! {
             return Ok(());
         }
         prop_assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-        if let (Change::MoveRecord | Change::MovePacket, Some(next)) = (change, pcap.next_of_connection(at)) {
+        if let (Change::MoveRecord | Change::MovePacket, Some(next)) = (change, next_of_connection(&pcap, at)) {
             prop_assert!(cross(&pcap, at, next), "{change:?} of packet {at} of {name} went unnoticed");
             return Ok(());
         }
         let hole = if in_capture { "capture_hole" } else { "run_hole" };
-        let before = (0..at).filter(|&earlier| pcap.ports(earlier) == pcap.ports(at)).count();
+        let before = (0..at).filter(|&earlier| pcap.records[earlier].ports() == pcap.records[at].ports()).count();
         let segment = if in_capture { "run_segment" } else { "capture_segment" };
         prop_assert!(
             rows.iter().any(|row| row["reasons"].contains(hole) && row[segment] == (before + 1).to_string()),
@@ -617,7 +547,7 @@ fn two_interfaces_show_the_same_bytes_in_other_segments() {
     assert_eq!(code(&near, &far, &[]).0, Some(1));
     // Data that is gone from one end is missed at the other.
     let mut cut = Pcap::read(&far);
-    let data = |record: &Vec<u8>| record.len() > 400;
+    let data = |record: &Record| record.ip().len() > 300;
     let gone = cut.records.iter().rposition(data).unwrap();
     cut.records.remove(gone);
     cut.write(&far);

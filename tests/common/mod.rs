@@ -16,6 +16,7 @@ pub(crate) mod kernel;
 pub(crate) mod logfmt;
 pub(crate) mod namespace;
 pub(crate) mod nginx;
+pub(crate) mod pcap;
 pub(crate) mod prefork;
 pub(crate) mod process;
 pub(crate) mod puma;
