@@ -4,6 +4,7 @@
 
 mod align;
 mod holes;
+mod judge;
 mod pairs;
 mod ranges;
 mod steps;
@@ -207,7 +208,7 @@ pub enum Strictness {
 pub fn compare(run: &Told, capture: &Told, strictness: Strictness) -> Comparison {
     let offset = pairs::clock_offset(&run.accounts, &capture.accounts);
     let pairs = pairs::join(&run.accounts, &capture.accounts, offset);
-    verdict::judge(run, capture, &pairs, offset, strictness)
+    judge::judge(run, capture, &pairs, offset, strictness)
 }
 
 #[cfg(test)]

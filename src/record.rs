@@ -14,6 +14,7 @@ use crate::time::Stamp;
 
 pub use capture::{Ended, Placed, Reading, ServerSide};
 pub use join::Join;
+pub(crate) use join::SETTLE;
 
 /// One connection, as all vantages together tell it. What was not seen is `None`.
 #[derive(Clone, Debug)]

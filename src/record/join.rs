@@ -14,7 +14,7 @@ use crate::wire::{IcmpError, Segment};
 
 /// How long after a flow's last segment another may still be on its way, at least: a RST that crossed
 /// data, the reply to a late request.
-const SETTLE: Duration = Duration::from_millis(10);
+pub(crate) const SETTLE: Duration = Duration::from_millis(10);
 /// How long a flow that its server leaves open is watched after our socket was closed.
 const LINGER: Duration = Duration::from_millis(300);
 /// How often other people's flows are let go of.
