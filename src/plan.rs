@@ -14,8 +14,9 @@ mod target;
 mod trigger;
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -154,7 +155,9 @@ impl Plan {
                  --format, or the request with --request",
             );
         }
-        let outputs = outputs(&args.job.output, args.job.pcap.as_ref())?;
+        let sent = [&args.job.request, &args.job.payload];
+        let sent: Vec<&Path> = sent.into_iter().filter_map(Option::as_deref).collect();
+        let outputs = outputs(&args.job.output, args.job.pcap.as_ref(), &sent)?;
         let wire = wire(args.job.observe, outputs.pcap.is_some())?;
         let load = Load {
             count,
@@ -207,9 +210,15 @@ fn wire(observe: Observe, to_write: bool) -> Result<WireWish, PlanError> {
     }
 }
 
-fn outputs(args: &OutputArgs, pcap: Option<&PathBuf>) -> Result<Outputs, PlanError> {
+/// Where results go; nothing of it may be one of the files that are `read`.
+fn outputs(
+    args: &OutputArgs,
+    pcap: Option<&PathBuf>,
+    read: &[&Path],
+) -> Result<Outputs, PlanError> {
     let files = [&args.csv, &args.events, &args.json].map(Option::as_ref);
     let files: Vec<&PathBuf> = files.into_iter().chain([pcap]).flatten().collect();
+    files.iter().try_for_each(|file| spare(file, read))?;
     let on_stdout = files.iter().filter(|f| f.as_os_str() == "-").count();
     if on_stdout + usize::from(args.format != Format::Table) > 1 {
         return refuse("stdout can show one output only; give the others a file");
@@ -227,6 +236,25 @@ fn outputs(args: &OutputArgs, pcap: Option<&PathBuf>) -> Result<Outputs, PlanErr
         format: args.format,
         quiet: args.quiet,
     })
+}
+
+/// Refuses an output that would overwrite what is read, under whatever name.
+fn spare(output: &Path, read: &[&Path]) -> Result<(), PlanError> {
+    let identity = |path: &Path| {
+        let meta = path.metadata().ok().filter(Metadata::is_file)?;
+        Some((meta.dev(), meta.ino()))
+    };
+    let overwritten = identity(output).is_some_and(|output| {
+        let mut read = read.iter().filter_map(|path| identity(path));
+        read.any(|read| read == output)
+    });
+    if overwritten {
+        return refuse(format!(
+            "{} is read, and writing to it would destroy it; give the output another path",
+            output.display()
+        ));
+    }
+    Ok(())
 }
 
 /// Reads a file whole, if it is no larger than `limit`: a device has no end.

@@ -21,7 +21,7 @@ use crate::wire::{Digest, Direction, Flags, Segment};
 pub use align::{CROSSING, Difference, Kind};
 pub use pairs::Offset;
 pub use ranges::MissingBytes;
-pub use verdict::{Comparison, Finding, Pair, Reason, Verdict, What};
+pub use verdict::{Compared, Comparison, Finding, Pair, Reason, Verdict, What};
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,6 +60,8 @@ pub struct Told {
     pub span: Option<(Stamp, Stamp)>,
     /// What it is, and what follows from that.
     pub source: Source,
+    /// What its connections carried is not known, so that packets do not tell when one was answered.
+    pub unjudged: bool,
 }
 
 /// What a side was read from.
@@ -135,6 +137,9 @@ pub struct Noted {
     pub len: u32,
     /// Everything else about it.
     pub digest: Digest,
+    /// Its payload, as a sum over bytes and their places, so that those of neighbours add up to that of
+    /// both; nothing where it was not captured whole, or was not asked for.
+    pub content: Option<u64>,
 }
 
 impl Noted {
@@ -148,6 +153,16 @@ impl Noted {
             ack: segment.ack,
             len: segment.len,
             digest,
+            content: None,
+        }
+    }
+
+    /// The same with its content, for what may be cut up in another way elsewhere.
+    pub fn with_content(self, segment: &Segment) -> Noted {
+        let whole = segment.cut() == 0;
+        Noted {
+            content: whole.then(|| ranges::content_of(segment.seq, &segment.payload)),
+            ..self
         }
     }
 

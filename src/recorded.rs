@@ -23,6 +23,7 @@ pub(crate) struct Row {
     pub(crate) outcome: Outcome,
     pub(crate) caveats: Caveats,
     pub(crate) sequence: Option<Sequence>,
+    pub(crate) http_status: Option<u16>,
     pub(crate) requests: Option<u32>,
     pub(crate) syn_ack: Option<Stamp>,
     pub(crate) request: Option<Stamp>,
@@ -50,7 +51,7 @@ pub(crate) enum RowsError {
 }
 
 /// The columns that are read, in the order of [`Cells`].
-const READ: [&str; 16] = [
+const READ: [&str; 17] = [
     "run_id",
     "conn",
     "engine",
@@ -62,6 +63,7 @@ const READ: [&str; 16] = [
     "outcome",
     "caveats",
     "sequence",
+    "http_status",
     "requests",
     "syn_ack_us",
     "request_us",
@@ -127,6 +129,7 @@ impl Cells<'_> {
             outcome: Outcome::from_word(outcome).ok_or_else(|| self.wrong("outcome", "outcome"))?,
             caveats: Caveats::from_words(caveats).ok_or_else(|| self.wrong("caveats", "caveat"))?,
             sequence: self.parsed("sequence", "sequence")?,
+            http_status: self.parsed("http_status", "status")?,
             requests: self.parsed("requests", "number")?,
             syn_ack: after("syn_ack_us")?,
             request: after("request_us")?,
@@ -241,6 +244,7 @@ mod tests {
                 outcome: Outcome::ResetEmpty,
                 caveats: record.caveats,
                 sequence: record.sequence.clone(),
+                http_status: None,
                 requests: Some(1),
                 syn_ack: record.times.syn_ack,
                 request: record.times.request,

@@ -209,7 +209,7 @@ fn what_cannot_be_compared_is_said_in_one_sentence() {
         ),
         (
             &[captures, capture],
-            "connections.csv: no such file or directory; give a file that exists",
+            "holds a series of runs; give one of them, as ",
         ),
         (
             &[file!(), capture],

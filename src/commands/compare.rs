@@ -7,12 +7,13 @@
 mod capture;
 mod run;
 
-use std::fs::File;
-use std::io::{self, BufWriter, IsTerminal, Read, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, IsTerminal, Read};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 
 use self::capture::{Expected, Taken};
 use super::ending::{Failures, print_table};
@@ -21,7 +22,7 @@ use crate::cli::CompareArgs;
 use crate::flow::Protocol;
 use crate::outcome::Watch;
 use crate::plan::compare::ComparePlan;
-use crate::reconcile::{self, Source};
+use crate::reconcile::{self, Comparison, Source};
 use crate::record::ServerSide;
 use crate::report::comparison;
 use crate::sys::reason;
@@ -35,12 +36,12 @@ pub(super) fn run(args: CompareArgs) -> Result<ExitCode> {
         ));
     }
     let csv = plan.csv.as_deref().map(create).transpose()?;
-    let first = run::read(&plan.run, plan.side)?;
+    let first = run::read(&plan.run, plan.side, plan.strictness)?;
     let second = read_capture(&plan, &first)?;
     let compared = reconcile::compare(&first.told, &second.told, plan.strictness);
     let mut failures = Failures::default();
     if let Some((name, file)) = csv
-        && let Err(error) = comparison::csv::write(file, &compared, &first.told, &second.told)
+        && let Err(error) = write_rows(file, &compared, &first, &second)
     {
         failures.add("", &name, &error);
     }
@@ -60,10 +61,7 @@ pub(super) fn run(args: CompareArgs) -> Result<ExitCode> {
     let broken: Vec<&String> = broken.collect();
     broken.iter().for_each(|error| tell(error));
     if compared.is_void() {
-        tell(
-            "nothing was compared, as the two have no connection in common; give a capture of that \
-             very run",
-        );
+        tell(&void(&second));
     }
     failures.tell();
     let failed = !broken.is_empty() || compared.is_void() || !failures.is_empty();
@@ -72,6 +70,25 @@ pub(super) fn run(args: CompareArgs) -> Result<ExitCode> {
     } else {
         u8::from(compared.differs())
     }))
+}
+
+/// Why nothing was compared, and what to do.
+fn void(capture: &Taken) -> String {
+    let told = &capture.told;
+    if !told.accounts.is_empty() {
+        return "nothing was compared, as the two have no connection in common; give a capture of \
+                that very run"
+            .to_owned();
+    }
+    match told.span {
+        None => "nothing was compared: the capture holds no packets; let tcpdump run until a second \
+                 after the run, or start it with --immediate-mode -U"
+            .to_owned(),
+        Some(_) => "nothing was compared: the capture holds no TCP segment that could be read and is \
+                    the server's; see to tcpdump's filter and its snap length (-s 96 at least), and \
+                    to --port"
+            .to_owned(),
+    }
 }
 
 /// Reads the capture; whom the run talked to is the server, unless that was said.
@@ -90,6 +107,7 @@ fn read_capture(plan: &ComparePlan, first: &Taken) -> Result<Taken> {
             Watch::Capture
         },
         protocol: first.protocol.unwrap_or(Protocol::Http),
+        strictness: plan.strictness,
     };
     let name = name_of(plan.capture.as_deref());
     let input: Box<dyn Read> = match &plan.capture {
@@ -104,6 +122,12 @@ fn name_of(file: Option<&Path>) -> String {
 }
 
 fn open(file: &Path) -> Result<File> {
+    if file.is_dir() {
+        bail!(
+            "{} is a folder; the run comes first, and its capture is a file",
+            file.display()
+        );
+    }
     File::open(file).map_err(|error| {
         anyhow!(
             "cannot read {}: {}; give a file that exists and may be read",
@@ -113,17 +137,28 @@ fn open(file: &Path) -> Result<File> {
     })
 }
 
-/// Opens what rows are written to, before anything is read.
-fn create(path: &Path) -> Result<(String, Box<dyn Write>)> {
-    if path == Path::new("-") {
-        return Ok(("stdout".to_owned(), Box::new(io::stdout())));
-    }
+/// Opens what rows are written to, before anything is read. What stands there is kept until then.
+fn create(path: &Path) -> Result<(String, File)> {
     let name = path.display().to_string();
-    match File::create(path) {
-        Ok(file) => Ok((name, Box::new(BufWriter::new(file)))),
+    let opened = if path == Path::new("-") {
+        io::stdout().as_fd().try_clone_to_owned().map(File::from)
+    } else {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).open(path)
+    };
+    match opened {
+        Ok(file) => Ok((name, file)),
         Err(error) => Err(anyhow!(
             "cannot write {name}: {}; give a path whose folder exists and may be written to",
             reason(&error)
         )),
     }
+}
+
+/// Writes the rows in the place of what stood there.
+fn write_rows(file: File, compared: &Comparison, first: &Taken, second: &Taken) -> io::Result<()> {
+    if file.metadata()?.is_file() {
+        file.set_len(0)?;
+    }
+    comparison::csv::write(BufWriter::new(file), compared, &first.told, &second.told)
 }

@@ -266,7 +266,9 @@ fn describe(bytes: &[u8]) -> String {
     }
     for (magic, name, command) in COMPRESSED {
         if bytes.starts_with(magic) {
-            return format!("{name} data: try `{command} FILE | probe read -`");
+            return format!(
+                "{name} data; unpack it into a pipe: `{command} FILE |`, and - for the capture"
+            );
         }
     }
     let head = bytes.get(..16).unwrap_or(bytes);

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{PlanError, read, refuse};
+use super::{PlanError, read, refuse, spare};
 use crate::cli::CompareArgs;
 use crate::reconcile::Strictness;
 use crate::record::ServerSide;
@@ -29,6 +29,11 @@ impl ComparePlan {
     pub(crate) fn check(args: CompareArgs) -> Result<ComparePlan, PlanError> {
         if args.run == Path::new("-") {
             return refuse("a run is no stream; give its folder or a file, and - for the capture");
+        }
+        if let Some(csv) = &args.csv {
+            let rows = args.run.join("connections.csv");
+            let packets = args.run.join("run.pcapng");
+            spare(csv, &[&args.run, &rows, &packets, &args.capture])?;
         }
         let side = read::side(args.port, args.server.as_deref())?;
         Ok(ComparePlan {

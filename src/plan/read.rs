@@ -25,7 +25,7 @@ pub(crate) struct ReadPlan {
 impl ReadPlan {
     /// Checks what was typed.
     pub(crate) fn check(args: ReadArgs) -> Result<ReadPlan, PlanError> {
-        let outputs = outputs(&args.output, None)?;
+        let outputs = outputs(&args.output, None, &[&args.capture])?;
         Ok(ReadPlan {
             side: side(args.port, args.server.as_deref())?,
             signal: args.signal_at.as_deref().map(signal_at).transpose()?,

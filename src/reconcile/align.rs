@@ -48,6 +48,8 @@ pub(super) struct Alignment {
     pub(super) differences: Vec<Difference>,
     /// Segments that crossed each other so closely that their order says nothing.
     pub(super) crossed: u64,
+    /// Matched segments of which one side did not capture everything.
+    pub(super) in_part: u64,
 }
 
 type Key = (Direction, u8, u32, u32, u32);
@@ -64,7 +66,7 @@ fn key(noted: &Noted) -> Key {
 
 /// Aligns the two.
 pub(super) fn align(run: &[Noted], capture: &[Noted]) -> Alignment {
-    let same = |(a, b): (&Noted, &Noted)| key(a) == key(b) && likeness(a, b) == Likeness::Same;
+    let same = |(a, b): (&Noted, &Noted)| key(a) == key(b) && is_like(a, b);
     // Nearly always all of them.
     let prefix = run
         .iter()
@@ -76,11 +78,12 @@ pub(super) fn align(run: &[Noted], capture: &[Noted]) -> Alignment {
         ..Alignment::default()
     };
     if prefix == run.len() && prefix == capture.len() {
+        found.count_parts(run, capture);
         return found;
     }
     let mut rest = Rest::new(capture, prefix);
     for (at, noted) in run.iter().enumerate().skip(prefix) {
-        if let Some(other) = rest.take(noted, |other| likeness(noted, other) == Likeness::Same) {
+        if let Some(other) = rest.take(noted, |other| is_like(noted, other)) {
             found.matched.push((at, other));
         }
     }
@@ -93,7 +96,7 @@ pub(super) fn align(run: &[Noted], capture: &[Noted]) -> Alignment {
         Some(other) => {
             let kind = match likeness(&run[at], &capture[other]) {
                 Likeness::Payload => Kind::Payload,
-                Likeness::Header | Likeness::Same => Kind::Header,
+                Likeness::Header | Likeness::Same | Likeness::SameInPart => Kind::Header,
             };
             found.differences.push(Difference {
                 kind,
@@ -123,8 +126,16 @@ pub(super) fn align(run: &[Noted], capture: &[Noted]) -> Alignment {
         });
     }
     found.check_order(run, capture);
+    found.count_parts(run, capture);
     found.differences.sort_by_key(|d| (d.run, d.capture));
     found
+}
+
+fn is_like(run: &Noted, capture: &Noted) -> bool {
+    match likeness(run, capture) {
+        Likeness::Same | Likeness::SameInPart => true,
+        Likeness::Header | Likeness::Payload => false,
+    }
 }
 
 fn likeness(run: &Noted, capture: &Noted) -> Likeness {
@@ -177,6 +188,12 @@ impl Alignment {
             .map_or(0, |&(at, _)| at + 1)
     }
 
+    fn count_parts(&mut self, run: &[Noted], capture: &[Noted]) {
+        let in_part =
+            |&&(i, j): &&(usize, usize)| likeness(&run[i], &capture[j]) == Likeness::SameInPart;
+        self.in_part = self.matched.iter().filter(in_part).count() as u64;
+    }
+
     /// Finds matched segments that stand in another order, and says of which pairs that means
     /// nothing.
     fn check_order(&mut self, run: &[Noted], capture: &[Noted]) {
@@ -192,7 +209,7 @@ impl Alignment {
             let crossed = self.matched[..k].iter().filter(behind).all(|&(i, j)| {
                 let in_run = apart(&run[i], &run[at]);
                 let in_capture = apart(&capture[j], &capture[other]);
-                may_cross(&run[i], &run[at]) && in_run + in_capture <= CROSSING
+                may_cross(run, i, at) && in_run + in_capture <= CROSSING
             });
             if crossed {
                 self.crossed += 1;
@@ -207,9 +224,19 @@ impl Alignment {
     }
 }
 
-/// Whether two segments may have been on their way at once.
-pub(super) fn may_cross(a: &Noted, b: &Noted) -> bool {
-    a.direction != b.direction && !a.acknowledges(b) && !b.acknowledges(a)
+/// Whether two segments of one capture may have been on their way at once.
+pub(super) fn may_cross(seen: &[Noted], a: usize, b: usize) -> bool {
+    seen[a].direction != seen[b].direction && !answers(seen, a, b) && !answers(seen, b, a)
+}
+
+/// Whether a segment acknowledges another that was the first to hold what it does: of what is sent
+/// again, an acknowledgment may be older.
+fn answers(seen: &[Noted], at: usize, other: usize) -> bool {
+    let sent = &seen[other];
+    let again = seen[..other].iter().any(|earlier| {
+        earlier.direction == sent.direction && earlier.seq == sent.seq && earlier.space() > 0
+    });
+    !again && seen[at].acknowledges(sent)
 }
 
 /// How far apart one capture saw them.

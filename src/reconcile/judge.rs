@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use super::align::{self, Difference, Kind};
 use super::pairs::{Offset, Positions};
-use super::verdict::{Comparison, Finding, Pair, Reason, What};
+use super::verdict::{Compared, Comparison, Finding, Pair, Reason, What};
 use super::{
     Account, CROSSING, Noted, Side, Source, Strictness, Told, Trace, holes, ranges, steps,
 };
@@ -57,8 +57,10 @@ impl Bench<'_> {
             capture: theirs,
             findings: Vec::new(),
             capture_outcome: None,
+            compared: Compared::Nothing,
             matched: 0,
             crossed: 0,
+            in_part: 0,
             apart_ns: None,
         };
         let (run, capture) = (
@@ -91,9 +93,8 @@ impl Bench<'_> {
         if matches!(run.trace, Trace::Nothing) && run.outcome == Outcome::LocalError {
             return Some(Reason::NoPackets);
         }
-        let Some((first, last)) = self.capture.span else {
-            return Some(Reason::Before(Side::Capture));
-        };
+        // A capture without a packet says nothing of when it was taken.
+        let (first, last) = self.capture.span?;
         if self.offset.to_capture(run.last) < first {
             Some(Reason::Before(Side::Capture))
         } else if self.offset.to_capture(run.opened) > last {
@@ -105,12 +106,12 @@ impl Bench<'_> {
 
     /// Why the run does not tell of a connection that the capture shows.
     fn only_capture(&self, capture: &Account) -> Option<Reason> {
-        if !self.servers.contains(&capture.server) {
+        // A capture without a filter would have shown it as well.
+        let is_run = matches!(self.run.source, Source::Run { .. });
+        if is_run && !self.servers.contains(&capture.server) {
             return Some(Reason::OtherTraffic);
         }
-        let Some((first, last)) = self.run.span else {
-            return Some(Reason::Before(Side::Run));
-        };
+        let (first, last) = self.run.span?;
         if self.offset.to_run(capture.last) < first {
             return Some(Reason::Before(Side::Run));
         }
@@ -124,12 +125,15 @@ impl Bench<'_> {
     fn packets(&mut self, run: &Account, capture: &Account, pair: &mut Pair) {
         match (&run.trace, &capture.trace, self.strictness) {
             (Trace::Segments(mine), Trace::Segments(theirs), Strictness::SameInterface) => {
+                pair.compared = Compared::Segments;
                 self.segments(run, (mine, theirs), pair);
             }
             (Trace::Segments(mine), Trace::Segments(theirs), Strictness::AcrossInterfaces) => {
+                pair.compared = Compared::Bytes;
                 self.bytes((mine, theirs), pair);
             }
             (Trace::Sequence { .. }, Trace::Segments(theirs), Strictness::SameInterface) => {
+                pair.compared = Compared::Sequence;
                 self.steps(run, theirs, pair);
             }
             _ => {}
@@ -141,6 +145,7 @@ impl Bench<'_> {
         let aligned = align::align(mine, theirs);
         pair.matched = aligned.matched.len() as u64;
         pair.crossed = aligned.crossed;
+        pair.in_part = aligned.in_part;
         for &(at, other) in &aligned.matched {
             self.apart(mine[at].at, theirs[other].at, pair);
         }
@@ -204,12 +209,33 @@ impl Bench<'_> {
                 reason,
             });
         }
-        if found.marks {
-            // A lacking SYN or FIN is a lacking byte too, and explained there.
-            let explained = pair.findings.first().and_then(|found| found.reason);
+        for direction in found.content {
+            pair.findings.push(Finding {
+                what: What::Content(direction),
+                reason: None,
+            });
+        }
+        pair.in_part = found.unseen.len() as u64;
+        for missing in found.marks {
+            let at = match missing.lacking {
+                Side::Run => self.offset.to_run(missing.at),
+                Side::Capture => self.offset.to_capture(missing.at),
+            };
+            // A SYN or FIN that is proven to have been missed is told of among the bytes.
+            let among_bytes = missing.counts && pair.findings.iter().any(|found| {
+                matches!(found.what, What::Bytes(bytes) if bytes.lacking == missing.lacking && bytes.at == missing.at)
+            });
+            if !among_bytes {
+                pair.findings.push(Finding {
+                    what: What::Marks,
+                    reason: self.missing(missing.lacking, at, false),
+                });
+            }
+        }
+        if found.order {
             pair.findings.push(Finding {
                 what: What::Marks,
-                reason: explained,
+                reason: None,
             });
         }
     }
@@ -267,7 +293,8 @@ impl Bench<'_> {
     }
 
     /// Why the capture lacks a step of which the time is not known: it stands before all that the
-    /// capture shows and that began later, or behind all of it and that ended earlier.
+    /// capture shows, which began later than the connection did; or behind all of it, and the capture
+    /// ended before the connection was decided, or with the last that it shows of it.
     fn missing_step(&self, run: &Account, place: usize, theirs: &[Noted]) -> Option<Reason> {
         let (first, last) = self.capture.span?;
         let opened = self.offset.to_capture(run.opened);
@@ -275,7 +302,7 @@ impl Bench<'_> {
         let shown_last = theirs.last().map_or(first, |noted| noted.at);
         if place == 0 && opened < first + CROSSING {
             Some(Reason::Before(Side::Capture))
-        } else if place == theirs.len() && last < ended.max(shown_last) + SETTLE {
+        } else if place == theirs.len() && (ended > last || shown_last + CROSSING > last) {
             Some(Reason::After(Side::Capture))
         } else {
             None
@@ -303,25 +330,17 @@ impl Bench<'_> {
     }
 
     fn outcomes(&self, run: &Account, capture: &Account, pair: &mut Pair) {
+        if self.run.unjudged {
+            return;
+        }
         let seen = self.outcome_of_capture(run, capture);
         pair.capture_outcome = Some(seen);
         if seen == run.outcome {
             return;
         }
-        let unclear = |account: &Account, outcome: Outcome, side: Side| {
-            let caveats = account.caveats;
-            let reasons = [
-                (caveats.hole, Reason::Hole(side)),
-                (caveats.snapped, Reason::Snapped(side)),
-                (caveats.capture_start, Reason::Before(side)),
-                (caveats.capture_end, Reason::After(side)),
-            ];
-            let holds = reasons.into_iter().find(|&(holds, _)| holds);
-            holds.filter(|_| outcome == Outcome::Unfinished)
-        };
-        let reason = unclear(capture, seen, Side::Capture)
-            .or_else(|| unclear(run, run.outcome, Side::Run))
-            .map(|(_, reason)| reason);
+        let reason = self
+            .unclear(capture, seen, Side::Capture, pair)
+            .or_else(|| self.unclear(run, run.outcome, Side::Run, pair));
         // A run that was interrupted says no more of what was open.
         let is_run = matches!(self.run.source, Source::Run { .. });
         let stopped = is_run && run.outcome == Outcome::Unfinished;
@@ -329,6 +348,32 @@ impl Bench<'_> {
             what: What::Outcome,
             reason: reason.or(stopped.then_some(Reason::After(Side::Run))),
         });
+    }
+
+    /// Why a side cannot tell an outcome: what it lacks by its edges or for a hole, as its packets were
+    /// found to do; or packets cut where framing depends on them.
+    fn unclear(
+        &self,
+        account: &Account,
+        outcome: Outcome,
+        side: Side,
+        pair: &Pair,
+    ) -> Option<Reason> {
+        if outcome != Outcome::Unfinished {
+            return None;
+        }
+        if account.caveats.snapped {
+            return Some(Reason::Snapped(side));
+        }
+        let its_own = |reason: &Reason| {
+            [
+                Reason::Hole(side),
+                Reason::Before(side),
+                Reason::After(side),
+            ]
+            .contains(reason)
+        };
+        pair.reasons().into_iter().find(its_own)
     }
 
     /// A run's own deadline, and that its client's FIN is a half-close, are no packets: what the

@@ -49,7 +49,7 @@ pub(super) fn align(run: &[Step], segments: &[Noted]) -> StepAlignment {
     while at < run.len() && at < capture.len() {
         if run[at] == capture[at] {
             at += 1;
-        } else if swapped(run, &capture, at) && cross(&segments[at], &segments[at + 1]) {
+        } else if swapped(run, &capture, at) && cross(segments, at) {
             found.crossed += 1;
             at += 2;
         } else {
@@ -68,8 +68,8 @@ pub(super) fn align(run: &[Step], segments: &[Noted]) -> StepAlignment {
 }
 
 /// Whether their order says nothing. Of how far apart the run saw them nothing is known.
-fn cross(a: &Noted, b: &Noted) -> bool {
-    may_cross(a, b) && apart(a, b) <= CROSSING / 2
+fn cross(segments: &[Noted], at: usize) -> bool {
+    may_cross(segments, at, at + 1) && apart(&segments[at], &segments[at + 1]) <= CROSSING / 2
 }
 
 fn swapped(run: &[Step], capture: &[Step], at: usize) -> bool {

@@ -54,6 +54,7 @@ fn told(accounts: Vec<Account>) -> Told {
         accounts,
         span: Some((Stamp(i64::MIN / 4), Stamp(i64::MAX / 4))),
         source: Source::Capture,
+        unjudged: false,
     }
 }
 
@@ -237,6 +238,39 @@ fn a_port_that_comes_back_is_another_connection() {
     );
 }
 
+#[test]
+fn a_connection_whose_first_syn_one_side_missed_is_the_same_connection() {
+    let mut mine = account(">S >S~ <S. >. >P.[get] <. <R.", 1, at(100));
+    for noted in &mut trace(&mut mine)[1..] {
+        noted.at = noted.at + Duration::from_secs(1);
+    }
+    let mut theirs = account(">S >S~ <S. >. >P.[get] <. <R.", 1, at(101));
+    trace(&mut theirs).remove(0);
+    theirs.opened = trace(&mut theirs)[0].at;
+    let pair = only(compare(
+        &told(vec![mine]),
+        &told(vec![theirs]),
+        Strictness::SameInterface,
+    ));
+    // Which of the two is missing nobody can tell: they are alike.
+    assert_eq!(first(&pair), (segment(Kind::OnlyRun, 1, 1), None));
+    assert_eq!(pair.matched, 6);
+}
+
+#[test]
+fn clocks_are_put_together_by_segments_where_both_began_in_the_middle() {
+    let cut = |begins: u64| {
+        let mut account = account(SERVED, 1, at(begins));
+        trace(&mut account).drain(..4);
+        account.opened = trace(&mut account)[0].at;
+        account.caveats.capture_start = true;
+        told(vec![account])
+    };
+    let compared = compare(&cut(100), &cut(105), Strictness::SameInterface);
+    assert_eq!(compared.offset.ns, 5_000_000_000);
+    assert_eq!(only(compared).verdict(), Verdict::Same);
+}
+
 /// A capture in which nothing was watched but this long.
 fn watched(accounts: Vec<Account>, from: Duration, to: Duration) -> Told {
     Told {
@@ -309,13 +343,15 @@ fn other_peoples_connections_are_no_difference_where_the_run_lists_all_of_its_ow
 fn another_server_is_other_traffic() {
     let mut elsewhere = account(SERVED, 2, at(2));
     elsewhere.server.set_port(80);
-    let mine = told(vec![account(SERVED, 1, at(1))]);
     let theirs = told(vec![account(SERVED, 1, at(1)), elsewhere]);
-    let compared = compare(&mine, &theirs, Strictness::SameInterface);
-    assert_eq!(
-        first(&compared.pairs[1]),
-        (What::Only(Side::Capture), Some(Reason::OtherTraffic))
-    );
+    let own = || vec![account(SERVED, 1, at(1))];
+    let reason = |mine: Told| {
+        let compared = compare(&mine, &theirs, Strictness::SameInterface);
+        first(&compared.pairs[1]).1
+    };
+    assert_eq!(reason(run(own(), false)), Some(Reason::OtherTraffic));
+    // Of another capture nobody knows what it left out.
+    assert_eq!(reason(told(own())), None);
 }
 
 #[test]
@@ -471,4 +507,82 @@ fn across_interfaces_segments_may_be_cut_up_and_bytes_may_not_be_missing() {
         trace[9].flags = flags;
     });
     assert_eq!(first(&reset), (What::Marks, None));
+}
+
+#[test]
+fn across_interfaces_a_hole_excuses_the_bytes_that_it_lacks_and_nothing_else() {
+    let reset = ">S <S. >. >P.[get] <. <P.[ok] >. <R.";
+    let pair = |missing: &[usize]| {
+        let mut theirs = account(reset, 1, at(100));
+        for &at in missing.iter().rev() {
+            trace(&mut theirs).remove(at);
+        }
+        let mine = told(vec![account(reset, 1, at(100))]);
+        only(compare(
+            &mine,
+            &told(vec![theirs]),
+            Strictness::AcrossInterfaces,
+        ))
+    };
+    assert_eq!(pair(&[5]).verdict(), Verdict::Explained);
+    assert_eq!(first(&pair(&[5, 7])), (What::Marks, None));
+    // A FIN is a byte of the sequence space.
+    assert_eq!(pair(&[1]).verdict(), Verdict::Explained);
+}
+
+#[test]
+fn across_interfaces_the_same_bytes_have_the_same_content() {
+    let with = |content: u64| {
+        let mut account = account(SERVED, 1, at(100));
+        for noted in trace(&mut account).iter_mut().filter(|noted| noted.len > 0) {
+            noted.content = Some(content);
+        }
+        told(vec![account])
+    };
+    let pair = |theirs: Told| only(compare(&with(7), &theirs, Strictness::AcrossInterfaces));
+    assert_eq!(pair(with(7)).verdict(), Verdict::Same);
+    assert_eq!(
+        first(&pair(with(8))),
+        (What::Content(Direction::ToServer), None)
+    );
+    // Not captured on one side: nothing is said of it.
+    let unseen = pair(told(vec![account(SERVED, 1, at(100))]));
+    assert_eq!((unseen.verdict(), unseen.in_part), (Verdict::Same, 2));
+    assert_eq!(
+        ranges::content_of(5, b"GET ").wrapping_add(ranges::content_of(9, b"/")),
+        ranges::content_of(5, b"GET /")
+    );
+}
+
+#[test]
+fn fins_that_are_sent_again_at_once_may_cross() {
+    let both = ">S <S. >. >P.[get] <. <P.[ok] >. <F. >F. <F.~ >F.~ <.";
+    let pair = after(both, |trace| trace.swap(9, 10));
+    assert_eq!((pair.verdict(), pair.crossed), (Verdict::Same, 1));
+    // The first ones: one acknowledges the other.
+    assert_eq!(
+        after(both, |trace| trace.swap(7, 8)).verdict(),
+        Verdict::Differs
+    );
+}
+
+#[test]
+fn a_row_tells_no_time_of_its_last_steps_and_an_end_explains_them_only_at_the_very_end() {
+    let pair = |last: Duration| {
+        let mut theirs = account(SERVED, 1, at(100));
+        trace(&mut theirs).pop();
+        let ends = trace(&mut theirs).last().unwrap().at;
+        let theirs = Told {
+            span: Some((Stamp(0), ends + last)),
+            ..told(vec![theirs])
+        };
+        first(&only(compare(
+            &row(SERVED),
+            &theirs,
+            Strictness::SameInterface,
+        )))
+        .1
+    };
+    assert_eq!(pair(Duration::ZERO), Some(Reason::After(Side::Capture)));
+    assert_eq!(pair(Duration::from_millis(1)), None);
 }

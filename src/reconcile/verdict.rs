@@ -7,6 +7,7 @@ use super::align::Difference;
 use super::pairs::Offset;
 use super::ranges::MissingBytes;
 use crate::outcome::Outcome;
+use crate::wire::Direction;
 
 /// Everything that was found.
 #[derive(Debug)]
@@ -31,12 +32,42 @@ pub struct Pair {
     pub findings: Vec<Finding>,
     /// What the capture says happened, given what the run knows of its own deadline.
     pub capture_outcome: Option<Outcome>,
+    /// What of the two was compared besides outcomes and times.
+    pub compared: Compared,
     /// Segments that both have.
     pub matched: u64,
     /// Of those, the ones that crossed others too closely to be put in order.
     pub crossed: u64,
+    /// Of those, the ones that one side did not capture whole.
+    pub in_part: u64,
     /// How far apart the times of a matched segment are at most, in nanoseconds.
     pub apart_ns: Option<u64>,
+}
+
+/// How much of two accounts could be compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Compared {
+    /// No packets: one side tells of none.
+    #[default]
+    Nothing,
+    /// Flags and lengths in order.
+    Sequence,
+    /// The bytes that passed, and the order of SYN, FIN and RST.
+    Bytes,
+    /// Each segment.
+    Segments,
+}
+
+impl Compared {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Compared::Nothing => "nothing",
+            Compared::Sequence => "sequence",
+            Compared::Bytes => "bytes",
+            Compared::Segments => "segments",
+        }
+    }
 }
 
 /// One way in which the two differ.
@@ -57,6 +88,8 @@ pub enum What {
     Segment(Difference),
     /// Bytes, as seen on two interfaces.
     Bytes(MissingBytes),
+    /// The same bytes of this direction have another content, as seen on two interfaces.
+    Content(Direction),
     /// SYN, FIN and RST are others, or came in another order, as seen on two interfaces.
     Marks,
     /// What happened.

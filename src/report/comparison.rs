@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::table::plural;
-use crate::reconcile::{Comparison, Pair, Reason, Side, Told, Verdict, What};
+use crate::reconcile::{Compared, Comparison, Pair, Reason, Side, Told, Verdict, What};
 
 /// Connections of which the first difference is shown.
 const SHOWN: usize = 10;
@@ -41,6 +41,9 @@ pub(crate) fn render(
             line(&mut text, &found("differing outcomes", &pairs, outcome));
         }
     }
+    for left_out in not_compared(compared, run) {
+        line(&mut text, &left_out);
+    }
     text.push('\n');
     line(&mut text, &times(compared));
     let differing = with_verdict(compared, Verdict::Differs);
@@ -59,7 +62,7 @@ pub(crate) fn render(
     let conclusion = if compared.is_void() {
         "Nothing was compared: the two have no connection in common.".to_owned()
     } else {
-        conclusion(differing.len(), explained.len())
+        conclusion(compared, differing.len(), explained.len())
     };
     line(&mut text, &conclusion);
     text
@@ -160,6 +163,57 @@ fn is_worth_showing(pair: &Pair) -> bool {
     pair.verdict() == Verdict::Differs || pair.reasons().iter().any(hole)
 }
 
+/// What could not be compared, a line each.
+fn not_compared(compared: &Comparison, run: &Told) -> Vec<String> {
+    let both = || compared.pairs.iter().filter(|pair| told_by(pair).is_none());
+    let by = |how: Compared| both().filter(|pair| pair.compared == how).count() as u64;
+    let in_part: u64 = both().map(|pair| pair.in_part).sum();
+    let directions = both().any(|pair| pair.compared == Compared::Bytes);
+    let mut lines = Vec::new();
+    let mut tell = |n: u64, what: &str, how: &str| {
+        if n > 0 {
+            lines.push(format!("of {n} {}, {how}", plural(n, what)));
+        }
+    };
+    tell(
+        by(Compared::Nothing),
+        "connection",
+        "the run has no packets: only outcomes and times were compared",
+    );
+    tell(
+        by(Compared::Sequence),
+        "connection",
+        "the run's rows were compared: flags and lengths in order, outcomes and times",
+    );
+    if directions {
+        tell(
+            in_part,
+            "direction",
+            "the content was not compared: it is cut, or came again cut up in another way",
+        );
+    } else {
+        tell(
+            in_part,
+            "segment",
+            "not all was compared, as captures cut them",
+        );
+    }
+    if run.unjudged {
+        lines.push(
+            "outcomes were not compared: the run did not carry HTTP (--payload), and its rows do not \
+             say what it took for an answer; give its folder"
+                .to_owned(),
+        );
+    }
+    lines
+}
+
+/// How much was compared at most.
+fn depth(compared: &Comparison) -> Option<Compared> {
+    let pairs = compared.pairs.iter().filter(|pair| told_by(pair).is_none());
+    pairs.map(|pair| pair.compared).max()
+}
+
 /// What the times of matched segments say of the clocks.
 fn times(compared: &Comparison) -> String {
     let offset = compared.offset;
@@ -202,15 +256,23 @@ fn quantile(sorted: &[u64], percent: usize) -> u64 {
 }
 
 fn micros(ns: u64) -> String {
-    format!("{}.{:03} us", ns / 1_000, ns % 1_000)
+    const SECOND: u64 = 1_000_000_000;
+    if ns >= SECOND {
+        format!("{}.{:09} s", ns / SECOND, ns % SECOND)
+    } else {
+        format!("{}.{:03} us", ns / 1_000, ns % 1_000)
+    }
 }
 
-fn conclusion(differing: usize, explained: usize) -> String {
+fn conclusion(compared: &Comparison, differing: usize, explained: usize) -> String {
     let shown = |n: usize| match n.checked_sub(SHOWN) {
         Some(1..) => format!(" (the first {SHOWN} are shown; --csv lists all)"),
         _ => String::new(),
     };
     match (differing as u64, explained) {
+        (0, _) if depth(compared) == Some(Compared::Nothing) => {
+            "Nothing that could be compared differs; no packets of the run's could.".to_owned()
+        }
         (0, 0) => "Nothing differs.".to_owned(),
         (0, _) => "Nothing differs beyond what is explained.".to_owned(),
         (1, _) => "1 connection differs, and nothing explains it.".to_owned(),
@@ -235,6 +297,7 @@ fn finding_words(pair: &Pair) -> Option<&'static str> {
             Kind::Order => "order",
         },
         What::Bytes(_) => "bytes",
+        What::Content(_) => "payload",
         What::Marks => "marks",
         What::Outcome => "outcome",
     })

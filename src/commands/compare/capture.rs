@@ -9,7 +9,7 @@ use anyhow::{Result, anyhow};
 use crate::flow::Protocol;
 use crate::observe::capture::{CaptureReader, Content, Copies, Frame, OfRun};
 use crate::outcome::{Facts, Watch, wire_facts};
-use crate::reconcile::{Account, Noted, Source, Told, Trace};
+use crate::reconcile::{Account, Noted, Source, Strictness, Told, Trace};
 use crate::record::account::RunAccount;
 use crate::record::{Ended, Placed, Reading, ServerSide};
 use crate::report::table::plural;
@@ -36,6 +36,8 @@ pub(super) struct Expected {
     pub(super) watch: Watch,
     /// What the run said its connections carried.
     pub(super) protocol: Protocol,
+    /// Whether segments may be cut up in another way on the other side.
+    pub(super) strictness: Strictness,
 }
 
 /// Reads all of it.
@@ -92,13 +94,19 @@ pub(super) fn read(input: impl Read, name: &str, expected: &Expected) -> Result<
         }
     };
     note(drops, "that the capture itself says it dropped");
+    // Where the run says who the server is, they are others'.
+    let unplaced = if expected.servers.is_empty() {
+        reading.unplaced()
+    } else {
+        0
+    };
     note(
-        reading.unplaced(),
+        unplaced,
         "of connections whose beginning is missing; --port says which end is the server",
     );
     note(
         left_out,
-        "without a time, in fragments or unreadable, left out",
+        "without a time, in fragments, or cut inside their headers (tcpdump -s 96 holds those), left out",
     );
     if let Some(offset) = cut_off {
         notes.push(format!(
@@ -192,7 +200,12 @@ impl Collector<'_> {
             return;
         }
         if let (Some(direction), Some(digest)) = (direction, digest) {
-            self.note(placed, Noted::new(direction, segment, digest));
+            let noted = Noted::new(direction, segment, digest);
+            let noted = match self.expected.strictness {
+                Strictness::SameInterface => noted,
+                Strictness::AcrossInterfaces => noted.with_content(segment),
+            };
+            self.note(placed, noted);
         }
     }
 

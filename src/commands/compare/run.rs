@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io::{Cursor, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use serde::Deserialize;
@@ -12,8 +12,8 @@ use serde::Deserialize;
 use super::capture::{self, Expected, Taken};
 use super::open;
 use crate::flow::Protocol;
-use crate::outcome::Watch;
-use crate::reconcile::{Account, Source, Told, Trace};
+use crate::outcome::{Outcome, Watch};
+use crate::reconcile::{Account, Source, Strictness, Told, Trace};
 use crate::record::ServerSide;
 use crate::recorded::{self, Row};
 use crate::report::table::plural;
@@ -23,9 +23,9 @@ use crate::time::Stamp;
 const ROWS: &[u8] = b"run_id,conn,";
 
 /// Reads it, whatever it is.
-pub(super) fn read(path: &Path, side: Option<ServerSide>) -> Result<Taken> {
+pub(super) fn read(path: &Path, side: Option<ServerSide>, strictness: Strictness) -> Result<Taken> {
     if path.is_dir() {
-        return read_folder(path);
+        return read_folder(path, strictness);
     }
     let name = path.display().to_string();
     let mut file = open(path)?;
@@ -45,6 +45,7 @@ pub(super) fn read(path: &Path, side: Option<ServerSide>) -> Result<Taken> {
         servers: BTreeSet::new(),
         watch: Watch::Capture,
         protocol: Protocol::Http,
+        strictness,
     };
     let read = capture::read(input, &name, &expected);
     read.context("a run is its folder, its connections.csv or a capture")
@@ -61,24 +62,29 @@ struct SummaryJson {
     connections: u64,
 }
 
-fn read_folder(folder: &Path) -> Result<Taken> {
-    let rows = folder.join("connections.csv");
+fn read_folder(folder: &Path, strictness: Strictness) -> Result<Taken> {
+    let rows_path = folder.join("connections.csv");
     let json = folder.join("run.json");
     let capture = folder.join("run.pcapng");
-    if !json.exists() && folder.join("001").join("run.json").exists() {
+    if let Some(one) = first_of_series(folder) {
         bail!(
             "{} holds a series of runs; give one of them, as {}",
             folder.display(),
-            folder.join("001").display()
+            one.display()
         );
     }
-    let file = open(&rows)?;
-    let rows = recorded::rows(file).map_err(|error| anyhow!("{}: {error}", rows.display()))?;
+    let file = open(&rows_path)?;
+    let rows = recorded::rows(file).map_err(|error| anyhow!("{}: {error}", rows_path.display()))?;
     // A folder that somebody put together by hand may lack it.
     let count = match fs::read(&json) {
         Ok(bytes) => {
-            let read: RunJson = serde_json::from_slice(&bytes)
-                .map_err(|error| anyhow!("{}: {error}", json.display()))?;
+            let read: RunJson = serde_json::from_slice(&bytes).map_err(|_| {
+                anyhow!(
+                    "{} is not whole: the run was ended before it could write it; give {}",
+                    json.display(),
+                    rows_path.display()
+                )
+            })?;
             Some(read.summary.connections)
         }
         Err(_) => None,
@@ -90,12 +96,28 @@ fn read_folder(folder: &Path) -> Result<Taken> {
             servers: servers(&taken.told),
             watch: Watch::Capture,
             protocol: Protocol::Http,
+            strictness,
         };
         let name = capture.display().to_string();
         let packets = capture::read(open(&capture)?, &name, &expected)?;
         taken.add_packets(packets, &name);
     }
     Ok(taken)
+}
+
+/// The first run of a folder that holds several, by `--repeat` or of each policy.
+fn first_of_series(folder: &Path) -> Option<PathBuf> {
+    let is_run = |folder: &Path| folder.join("run.json").exists();
+    if is_run(folder) {
+        return None;
+    }
+    let mut inner: Vec<PathBuf> = fs::read_dir(folder)
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .flat_map(|path| [path.clone(), path.join("001")])
+        .collect();
+    inner.sort();
+    inner.into_iter().find(|path| is_run(path))
 }
 
 fn servers(told: &Told) -> BTreeSet<std::net::SocketAddr> {
@@ -107,6 +129,9 @@ fn servers(told: &Told) -> BTreeSet<std::net::SocketAddr> {
 fn of_rows(rows: Vec<Row>, count: Option<u64>) -> Taken {
     let own = rows.iter().any(|row| row.own);
     let complete = is_complete(&rows) && count.is_none_or(|count| count == rows.len() as u64);
+    // An HTTP response that was served has a status.
+    let opaque = |row: &Row| row.own && row.outcome == Outcome::Served && row.http_status.is_none();
+    let unjudged = rows.iter().any(opaque);
     let accounts: Vec<Account> = rows.into_iter().map(account).collect();
     let first = accounts.iter().map(|account| account.opened).min();
     let last = accounts.iter().map(|account| account.last).max();
@@ -119,6 +144,7 @@ fn of_rows(rows: Vec<Row>, count: Option<u64>) -> Taken {
             } else {
                 Source::Capture
             },
+            unjudged,
         },
         protocol: None,
         notes: Vec::new(),
@@ -175,6 +201,8 @@ impl Taken {
             self.told.span = Some((begun.min(first), ended.max(last)));
         }
         self.protocol = packets.protocol;
+        // What they carried stands in the capture.
+        self.told.unjudged &= packets.protocol.is_none();
         self.notes.extend(packets.notes.iter().cloned());
         self.error = self.error.take().or_else(|| packets.error.clone());
         let mut by_syn: HashMap<_, Account> = packets

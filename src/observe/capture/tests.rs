@@ -159,11 +159,11 @@ fn what_is_no_capture_is_named() {
         (b"conn,outcome\n1,served\n", "text: \"conn,outcome\\n1,s\""),
         (
             b"\x1f\x8b\x08\0",
-            "gzip data: try `zcat FILE | probe read -`",
+            "gzip data; unpack it into a pipe: `zcat FILE |`, and - for the capture",
         ),
         (
             b"\xfd7zXZ\0\0\x04",
-            "xz data: try `xzcat FILE | probe read -`",
+            "xz data; unpack it into a pipe: `xzcat FILE |`, and - for the capture",
         ),
         (
             b"\x7fELF\x02",

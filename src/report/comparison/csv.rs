@@ -8,7 +8,7 @@ use crate::report::columns::Cell;
 use crate::report::csv::Table;
 
 /// The header.
-pub(crate) const HEADER: [&str; 20] = [
+pub(crate) const HEADER: [&str; 21] = [
     "run_id",
     "conn",
     "capture_conn",
@@ -17,6 +17,7 @@ pub(crate) const HEADER: [&str; 20] = [
     "dst_addr",
     "dst_port",
     "opened_unix_ns",
+    "compared",
     "verdict",
     "reasons",
     "first_difference",
@@ -57,6 +58,7 @@ fn row(pair: &Pair, mine: Option<&Account>, theirs: Option<&Account>) -> [String
         What::Segment(difference) => Some(difference),
         _ => None,
     });
+    let both = pair.run.is_some() && pair.capture.is_some();
     let sequence = |account: Option<&Account>| {
         text(
             account
@@ -66,7 +68,6 @@ fn row(pair: &Pair, mine: Option<&Account>, theirs: Option<&Account>) -> [String
     };
     let reasons = pair.reasons();
     let reasons: Vec<&str> = reasons.iter().map(|reason| reason.word()).collect();
-    let both = pair.run.is_some() && pair.capture.is_some();
     [
         text(mine.and_then(|a| a.run_id.as_deref()).map(str::to_owned)),
         text(mine.map(|a| a.conn.to_string())),
@@ -76,6 +77,7 @@ fn row(pair: &Pair, mine: Option<&Account>, theirs: Option<&Account>) -> [String
         text(server.map(|at| at.ip().to_string())),
         text(server.map(|at| at.port().to_string())),
         text(either.map(|a| a.opened.to_string())),
+        text(both.then(|| pair.compared.word().to_owned())),
         pair.verdict().word().to_owned(),
         reasons.join("+"),
         finding_words(pair).unwrap_or_default().to_owned(),

@@ -80,6 +80,12 @@ fn sentence(
         ),
         What::Segment(difference) => segment_sentence(difference, mine, theirs),
         What::Bytes(missing) => bytes_sentence(&missing),
+        What::Content(direction) => {
+            format!(
+                "the bytes {} have another content in the capture",
+                direction.arrow()
+            )
+        }
         What::Marks => "SYN, FIN and RST are not the same, or not in the same order".to_owned(),
     }
 }
