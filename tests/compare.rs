@@ -463,6 +463,29 @@ fn what_a_run_knows_and_no_packet_shows_is_no_difference() {
 
 #[test]
 #[ignore = "needs root, netns, tcpdump, nginx"]
+fn a_run_without_packets_agrees_by_its_outcomes_alone_and_says_so() {
+    enter_namespace();
+    let watched = Watched::new("127.0.0.1:8088", "-n 20 --signal none --observe socket");
+    let output = probe()
+        .arg("compare")
+        .args([watched.run(), watched.capture()])
+        .output()
+        .unwrap();
+    let report = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{report}");
+    let said = "of 20 connections, the run has no packets: only outcomes and times were compared";
+    assert!(report.contains(said), "{report}");
+    assert!(!report.contains("Nothing differs"), "{report}");
+    let output = compare_all(&watched.run(), &watched.capture());
+    assert!(
+        rows(&output.stdout)
+            .iter()
+            .all(|row| row["compared"] == "nothing")
+    );
+}
+
+#[test]
+#[ignore = "needs root, netns, tcpdump, nginx"]
 fn other_clients_of_the_server_are_told_from_connections_that_a_run_lost() {
     enter_namespace();
     let watched = Watched::new("127.0.0.1:8088", "-n 20 --signal none");

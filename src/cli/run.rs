@@ -234,7 +234,7 @@ pub(crate) struct OutputArgs {
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(crate) json: Option<PathBuf>,
 
-    /// Write all of these, run.json and server.log into this folder
+    /// Write all of these and run.json into this folder; of a run its packets and the server's log as well
     #[arg(short = 'o', long, value_name = "DIR", help_heading = "Output")]
     pub(crate) out: Option<PathBuf>,
 

@@ -74,6 +74,11 @@ impl Input {
         };
         let file = opened.map_err(|error| cannot(&error))?;
         let meta = file.metadata().map_err(|error| cannot(&error))?;
+        if meta.is_dir() {
+            return Err(anyhow!(
+                "{name} is a folder; give a capture, of a run its run.pcapng"
+            ));
+        }
         let clock = Clock::start();
         let pipe = if meta.is_file() {
             None
