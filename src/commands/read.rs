@@ -1,5 +1,6 @@
 //! `probe read`: a capture that somebody took, classified by the same rules as a live run.
 
+mod flows;
 mod input;
 mod rows;
 mod runs;
@@ -11,19 +12,19 @@ use std::mem;
 use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 
+use self::flows::{Flows, Followed};
 use self::input::{Input, Pipe, Waited};
-use self::rows::{Rows, Written};
-use self::runs::{Runs, Section};
+use self::rows::Rows;
+use self::runs::Runs;
 use super::ending::{Failures, gate_failure, print_table};
 use super::interrupt::Interrupt;
 use super::outputs::{self, OpenOutputs, WriteFailed};
 use super::{command_line, tell};
 use crate::cli::ReadArgs;
-use crate::observe::capture::{CaptureReader, Content, Copies, Frame, Held, Point, Sorter};
+use crate::observe::capture::{CaptureReader, Content, Frame, Sorted, Sorter};
 use crate::outcome::Outcome;
 use crate::plan::read::ReadPlan;
 use crate::record::Reading;
@@ -31,8 +32,6 @@ use crate::report::Context;
 use crate::report::read::{CaptureReport, ReadReport};
 use crate::report::run::{SCHEMA, SummaryReport};
 use crate::report::table::{self, Setting, plural};
-use crate::time::Stamp;
-use crate::wire::{self, Packet};
 
 /// Reads a capture and says what happened to each connection.
 pub(super) fn run(args: ReadArgs, words: &[OsString]) -> Result<ExitCode> {
@@ -55,23 +54,24 @@ pub(super) fn run(args: ReadArgs, words: &[OsString]) -> Result<ExitCode> {
         signal: plan.signal,
         ..Context::default()
     };
+    let runs = Runs::new(context.clone());
+    let reading = Reading::new(plan.side, opened.writers.wants_steps());
+    let flows = Rows::start(mem::take(&mut opened.writers), context, pipe.is_some())
+        .and_then(|rows| Flows::start(reading, rows))
+        .context("cannot start a thread")?;
     let mut work = Work {
-        runs: Runs::new(context.clone()),
-        reading: Reading::new(plan.side, opened.writers.wants_steps()),
-        rows: Rows::start(mem::take(&mut opened.writers), context, pipe.is_some())
-            .context("cannot start a thread")?,
+        runs,
+        flows,
         pipe,
         interrupt,
-        newest: None,
         sorter: Sorter::default(),
-        copies: Copies::default(),
         capture: CaptureReport::default(),
     };
     work.read(reader)?;
     let finished = work.finish(opened, words);
     let code = finished.report(&name, &plan);
     // The process ends with this: flows by the ten thousand need not be freed one by one before.
-    mem::forget(finished.reading);
+    mem::forget(finished.followed.reading);
     Ok(ExitCode::from(code))
 }
 
@@ -84,17 +84,13 @@ fn run_id(file: Option<&Path>) -> String {
     )
 }
 
-/// A reading under way.
+/// A reading under way: from the file to frames in order. What comes of them is left to [`Flows`].
 struct Work {
     runs: Runs,
-    reading: Reading,
-    rows: Rows,
+    flows: Flows,
     pipe: Option<Rc<Pipe>>,
     interrupt: Interrupt,
-    /// The time of the newest packet, and when it was read.
-    newest: Option<(Stamp, Stamp)>,
     sorter: Sorter,
-    copies: Copies,
     capture: CaptureReport,
 }
 
@@ -102,7 +98,7 @@ impl Work {
     /// Reads until the end, until somebody interrupts, or until nobody is left who reads what is
     /// written.
     fn read(&mut self, mut reader: CaptureReader<Input>) -> Result<()> {
-        while self.hand_on() {
+        loop {
             if reader.is_drained()
                 && let Some(pipe) = self.pipe.clone()
                 && !self.wait_for(&pipe)?
@@ -111,10 +107,9 @@ impl Work {
             }
             match reader.next_frame() {
                 Ok(Some(frame)) => {
-                    if let Some(section) = self.runs.section(frame.run) {
-                        self.begin_section(section);
+                    if !self.frame(&frame) {
+                        break;
                     }
-                    self.frame(&frame);
                 }
                 Ok(None) => break,
                 Err(error) => {
@@ -139,136 +134,90 @@ impl Work {
             if waited != Waited::Quiet {
                 return Ok(waited == Waited::Ready);
             }
-            self.take_all();
-            self.newest = self.reading.span().map(|(_, last)| match self.newest {
-                Some((newest, read)) if newest == last => (newest, read),
-                Some(_) | None => (last, pipe.now()),
-            });
-            if let Some((newest, read)) = self.newest {
-                let since = u64::try_from(pipe.now().since(read)).unwrap_or(0);
-                self.reading.pass(newest + Duration::from_nanos(since));
-            }
-            if !self.hand_on() || !self.rows.hand_on() {
+            if !self.take_all() || !self.flows.wait(pipe.now()) {
                 return Ok(false);
             }
         }
     }
 
-    /// Hands on what has ended. Returns false where nobody is left to read what is written.
-    fn hand_on(&mut self) -> bool {
-        while let Some(ended) = self.reading.next_ended() {
-            if !self.rows.take(ended) {
-                return false;
-            }
-            while let Some(spent) = self.rows.spent() {
-                self.reading.reuse(spent);
-            }
+    /// Returns false where nobody is left to read what is written.
+    fn frame(&mut self, frame: &Frame<'_>) -> bool {
+        if let Some(section) = self.runs.section(frame.run)
+            && !(self.take_all() && self.flows.begin_section(section))
+        {
+            return false;
         }
-        true
-    }
-
-    /// Another run's section begins, or somebody's behind one.
-    fn begin_section(&mut self, Section { run, context }: Section) {
-        self.take_all();
-        self.reading.begin_section(run);
-        // What has ended before belongs to the section before.
-        self.hand_on();
-        self.rows.begin_run(context);
-    }
-
-    fn frame(&mut self, frame: &Frame<'_>) {
         let (bytes, len) = match frame.content {
             Content::Ip { bytes, len } => (bytes, len),
             Content::Duplicate => {
                 self.capture.duplicates += 1;
-                return;
+                return true;
             }
             Content::Other => {
                 self.capture.other += 1;
-                return;
+                return true;
             }
         };
         self.capture.packets += 1;
         let Some(at) = frame.at else {
             self.capture.untimed += 1;
-            return;
+            return true;
+        };
+        let mut sorted = Sorted {
+            at,
+            point: frame.point,
+            bytes,
+            len,
         };
         if let Some(run) = frame.run {
             // What a run wrote stands in order.
-            self.take_all();
-            let packet = self.parse(at, bytes, len);
-            if let Some(packet) = packet {
-                self.packet(&packet, None);
-                if let Some(account) = run.socket {
-                    self.reading.account(&packet, account);
-                }
+            sorted.point = None;
+            return self.take_all() && self.flows.take(sorted, run.socket);
+        }
+        self.sorter.push(sorted);
+        while let Some(sorted) = self.sorter.pop() {
+            if !self.flows.take(sorted, None) {
+                return false;
             }
-            return;
         }
-        self.sorter.push(at, frame.point, bytes, len);
-        while let Some(held) = self.sorter.pop() {
-            self.held(held);
-        }
+        true
     }
 
-    /// What is held comes now: nothing earlier is to be expected.
-    fn take_all(&mut self) {
-        while let Some(held) = self.sorter.take() {
-            self.held(held);
-        }
-    }
-
-    fn held(&mut self, held: Held) {
-        if let Some(packet) = self.parse(held.at, &held.bytes, held.len) {
-            self.packet(&packet, held.point);
-        }
-        self.sorter.reuse(held);
-    }
-
-    fn parse<'a>(&mut self, at: Stamp, bytes: &'a [u8], len: usize) -> Option<Packet<'a>> {
-        let packet = wire::parse(at, bytes, len).ok();
-        self.capture.malformed += u64::from(packet.is_none());
-        packet
-    }
-
-    fn packet(&mut self, packet: &Packet, point: Option<Point>) {
-        match packet {
-            Packet::Segment(segment) => {
-                if point.is_some_and(|point| self.copies.is_copy(segment, point)) {
-                    self.capture.duplicates += 1;
-                } else {
-                    self.reading.segment(segment);
-                }
+    /// What is held comes now: nothing earlier is to be expected. Returns false where nobody is left to
+    /// read what is written.
+    fn take_all(&mut self) -> bool {
+        while let Some(sorted) = self.sorter.take() {
+            if !self.flows.take(sorted, None) {
+                return false;
             }
-            Packet::IcmpError(error) => self.reading.icmp(error),
-            Packet::Fragment => self.capture.fragments += 1,
-            Packet::Other => {}
         }
+        true
     }
 
     /// Waits until everything is written.
-    fn finish(mut self, opened: OpenOutputs, words: &[OsString]) -> Finished {
-        self.reading.finish();
-        self.hand_on();
-        self.capture.unplaced = self.reading.unplaced();
-        self.capture.late = self.reading.late();
-        if let Some((first, last)) = self.reading.span() {
-            self.capture.first_unix_ns = Some(first.0);
-            self.capture.last_unix_ns = Some(last.0);
+    fn finish(self, opened: OpenOutputs, words: &[OsString]) -> Finished {
+        let followed = self.flows.finish();
+        let mut capture = self.capture;
+        capture.duplicates += followed.duplicates;
+        capture.fragments = followed.fragments;
+        capture.malformed = followed.malformed;
+        capture.unplaced = followed.reading.unplaced();
+        capture.late = followed.reading.late();
+        if let Some((first, last)) = followed.reading.span() {
+            capture.first_unix_ns = Some(first.0);
+            capture.last_unix_ns = Some(last.0);
         }
-        let written = self.rows.finish();
-        self.capture.missing_bytes = written.summary.missing;
+        capture.missing_bytes = followed.written.summary.missing;
         let mut finished = Finished {
-            reading: self.reading,
-            written,
-            capture: self.capture,
+            followed,
+            capture,
             interrupt: self.interrupt,
             opened,
             context: self.runs.whole(),
             recorded_by: self.runs.recorded_by(),
         };
         if let Err(failed) = finished.write_run_json(words) {
-            finished.written.failed.push(failed);
+            finished.followed.written.failed.push(failed);
         }
         finished
     }
@@ -276,8 +225,7 @@ impl Work {
 
 /// A capture that was read.
 struct Finished {
-    reading: Reading,
-    written: Written,
+    followed: Followed,
     capture: CaptureReport,
     interrupt: Interrupt,
     opened: OpenOutputs,
@@ -305,18 +253,18 @@ impl Finished {
             servers: self.servers(),
             interrupted: self.interrupt.came(),
             capture: self.capture.clone(),
-            summary: SummaryReport::new(&self.written.summary, self.context.signal),
+            summary: SummaryReport::new(&self.followed.written.summary, self.context.signal),
         };
         serde_json::to_writer_pretty(file, &report).map_err(|error| fail(error.into()))
     }
 
     fn servers(&self) -> BTreeMap<String, u64> {
-        let servers = self.reading.servers().iter();
+        let servers = self.followed.reading.servers().iter();
         servers.map(|(at, &n)| (at.to_string(), n)).collect()
     }
 
     fn setting(&self) -> Setting {
-        let span = self.reading.span();
+        let span = self.followed.reading.span();
         Setting {
             target: self.target(),
             took_ns: span.map_or(0, |(first, last)| last.since(first)),
@@ -328,7 +276,7 @@ impl Finished {
 
     /// Which ends were taken for servers.
     fn target(&self) -> String {
-        let servers = self.reading.servers();
+        let servers = self.followed.reading.servers();
         match servers.iter().max_by_key(|&(_, n)| n) {
             None => "no server".to_owned(),
             Some((only, _)) if servers.len() == 1 => only.to_string(),
@@ -389,11 +337,11 @@ impl Finished {
     /// Prints the table and what went wrong, and says how to exit.
     fn report(&self, name: &str, plan: &ReadPlan) -> u8 {
         let mut failures = Failures::default();
-        for failed in &self.written.failed {
+        for failed in &self.followed.written.failed {
             failures.add("", &failed.name, &failed.error);
         }
         if !plan.outputs.quiet {
-            let text = table::render(&self.written.summary, &self.setting());
+            let text = table::render(&self.followed.written.summary, &self.setting());
             print_table(&text, self.opened.stdout_taken, &mut failures);
         }
         if let Some(offset) = self.capture.cut_off_at_byte {
@@ -411,7 +359,7 @@ impl Finished {
         if let Some(code) = self.interrupt.exit_code() {
             return code;
         }
-        let summary = &self.written.summary;
+        let summary = &self.followed.written.summary;
         let unserved = (summary.count(Outcome::Served) == 0).then(String::new);
         let why = |max_lost| gate_failure(summary, max_lost, unserved);
         let Some(why) = plan.max_lost.and_then(why) else {

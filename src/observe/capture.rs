@@ -27,7 +27,7 @@ use self::window::Window;
 use crate::time::Stamp;
 
 pub(crate) use self::copies::Copies;
-pub(crate) use self::sort::{Held, Sorter};
+pub(crate) use self::sort::{Sorted, Sorter};
 
 /// No packet is longer; a file that says so is damaged. Far above any snaplen that tools accept.
 const MAX_RECORD: usize = 256 << 20;

@@ -86,11 +86,10 @@ impl Rows {
         self.sender.send(Job::Ended(full)).is_ok()
     }
 
-    /// Flows that are taken from here on belong to another run.
-    pub(super) fn begin_run(&mut self, context: Context) {
-        self.hand_on();
-        // It only stops listening when nobody is left to read what is written.
-        let _ = self.sender.send(Job::Context(context));
+    /// Flows that are taken from here on belong to another run. Returns false where nobody is left to
+    /// read what is written.
+    pub(super) fn begin_run(&mut self, context: Context) -> bool {
+        self.hand_on() && self.sender.send(Job::Context(context)).is_ok()
     }
 
     /// Waits until everything is written.
