@@ -5,7 +5,7 @@
 mod finished;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use self::finished::Finished;
@@ -46,7 +46,7 @@ pub struct Reading {
     run: Option<RunAccount>,
     keep_steps: bool,
     protocol: Protocol,
-    open: HashMap<Ends, Ended, RandomState>,
+    open: HashMap<Key, Ended, RandomState>,
     /// Where SYNs went to, and how many connections.
     servers: BTreeMap<SocketAddr, u64>,
     ready: VecDeque<Ended>,
@@ -85,6 +85,35 @@ pub struct Ended {
     over: Option<Stamp>,
     /// What its socket did, where that is known.
     attempt: Option<Box<Attempt>>,
+}
+
+/// By what a flow is found: its ends as plain numbers, which are hashed and compared in a few steps.
+/// That is done for each segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    addresses: [u128; 2],
+    /// The ports, and which of the addresses are IPv6: an IPv4 address that such a one embeds is
+    /// another end.
+    rest: u64,
+}
+
+impl Key {
+    fn of(ends: &Ends) -> Key {
+        let (client, server) = (number(ends.client.ip()), number(ends.server.ip()));
+        let ports = u64::from(ends.client.port()) << 16 | u64::from(ends.server.port());
+        let families = u64::from(ends.client.is_ipv6()) << 1 | u64::from(ends.server.is_ipv6());
+        Key {
+            addresses: [client, server],
+            rest: families << 32 | ports,
+        }
+    }
+}
+
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => address.to_bits().into(),
+        IpAddr::V6(address) => address.to_bits(),
+    }
 }
 
 impl Reading {
@@ -136,7 +165,7 @@ impl Reading {
         let Some(attempt) = to_socket(account, ends, at) else {
             return;
         };
-        if let Some(open) = self.open.remove(&ends) {
+        if let Some(open) = self.open.remove(&Key::of(&ends)) {
             self.ready.push_back(Ended {
                 attempt: Some(Box::new(attempt)),
                 ..open
@@ -159,7 +188,7 @@ impl Reading {
         let (first, last) = self.span.unwrap_or((segment.at, segment.at));
         self.span = Some((first.min(segment.at), last.max(segment.at)));
         let ends = self.ends(segment)?;
-        let taken = self.open.get_mut(&ends).and_then(|open| {
+        let taken = self.open.get_mut(&Key::of(&ends)).and_then(|open| {
             let taken = open.push(segment);
             taken.then_some(open.conn)
         });
@@ -182,7 +211,7 @@ impl Reading {
             client: error.src,
             server: error.dst,
         };
-        if let Some(open) = self.open.get_mut(&ends) {
+        if let Some(open) = self.open.get_mut(&Key::of(&ends)) {
             open.push_icmp(error);
         }
     }
@@ -257,7 +286,7 @@ impl Reading {
             (true, true) => return Some(to_src),
             (false, _) => {}
         }
-        let known = |ends: &Ends| self.open.contains_key(ends);
+        let known = |ends: &Ends| self.open.contains_key(&Key::of(ends));
         let serves = |ends: &Ends| self.servers.contains_key(&ends.server);
         let both = [to_dst, to_src];
         let only = |test: &dyn Fn(&Ends) -> bool| match both.map(|ends| test(&ends)) {
@@ -282,7 +311,7 @@ impl Reading {
         };
         let open = Ended::new(self.conns, flow);
         // The 4-tuple is used again: whatever it was used for before has ended, seen or not.
-        if let Some(mut before) = self.open.insert(ends, open) {
+        if let Some(mut before) = self.open.insert(Key::of(&ends), open) {
             before.superseded = true;
             self.complete(vec![before]);
         }
@@ -300,7 +329,7 @@ impl Reading {
             None => SETTLE,
         };
         let is_over =
-            |_: &Ends, open: &mut Ended| open.over.is_some_and(|last| now >= last + settle);
+            |_: &Key, open: &mut Ended| open.over.is_some_and(|last| now >= last + settle);
         let over = self.open.extract_if(is_over).map(|(_, open)| open);
         let over: Vec<Ended> = over.collect();
         for open in &over {

@@ -197,11 +197,8 @@ impl Work {
                 }
                 Err(_) => self.malformed += 1,
             }
-            if !self.hand_on() {
-                return false;
-            }
         }
-        true
+        self.hand_on()
     }
 
     fn packet(&mut self, packet: &Packet, point: Option<Point>) {
