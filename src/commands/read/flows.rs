@@ -1,6 +1,5 @@
 //! A thread of its own that reads packets and follows their connections, while the file is read on and
-//! the rows of those that have ended are written: what is read, followed and written side by side is
-//! at most a few thousand packets apart.
+//! the rows of those that have ended are written. How far one may be ahead of the other is bounded.
 
 use std::io;
 use std::mem;
@@ -15,12 +14,13 @@ use crate::record::Reading;
 use crate::time::Stamp;
 use crate::wire::{self, Packet};
 
-/// Frames that are handed on together: some 50 KiB where headers were captured.
-const BATCH: usize = 512;
+/// Frames that are handed on together: some 100 KiB where headers were captured. With fewer of them
+/// the threads wake each other more often.
+const BATCH: usize = 1_024;
 /// What frames handed on together may hold at most, where they are large.
 const BATCH_BYTES: usize = 256 << 10;
 /// Such batches under way at most.
-const QUEUE: usize = 8;
+const QUEUE: usize = 4;
 
 /// The thread at work.
 pub(super) struct Flows {
