@@ -128,9 +128,11 @@ struct Tcpdump {
 
 impl Tcpdump {
     fn start(capture: &Path) -> io::Result<Tcpdump> {
-        // Its buffer is in KiB: room for what comes while it has to wait for a processor.
+        // Its buffer is in KiB: room for what comes while it has to wait for a processor. Without
+        // --immediate-mode it leaves behind what the kernel has not handed it yet when it is stopped.
         let mut child = Command::new("tcpdump")
-            .args(["-i", "lo", "-s", "128", "-B", "65536", "-Z", "root", "-w"])
+            .args(["-i", "lo", "-s", "128", "-B", "65536", "-Z", "root"])
+            .args(["--immediate-mode", "-w"])
             .arg(capture)
             .args(["tcp", "port", "8088"])
             .stderr(Stdio::piped())
