@@ -1,7 +1,7 @@
 //! CSV (RFC 4180): a header, then a row for each record of connections.csv or event of events.csv.
 //! Own code, because most cells cannot need quotes and are written straight into the row: the csv
-//! crate's writer, which takes finished fields and looks through each, cost a quarter of a row's
-//! instructions.
+//! crate's writer, which takes finished fields and looks through each, makes `probe read` take 6 per
+//! cent longer (docs/benchmarks.md).
 
 use std::io::{self, Write};
 
