@@ -12,13 +12,14 @@ mod common;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use common::pcap::{Pcap, kept};
-use common::{Row, enter_namespace, probe, rows, run_json, stderr};
+use common::{Row, enter_namespace, probe, rows, run_json, stderr, stdout};
 
 /// What lies beside a kept capture.
 fn beside(name: &str, file: &str) -> String {
@@ -265,4 +266,37 @@ fn an_interrupt_of_tcpdump_and_probe_keeps_what_tcpdump_holds() {
             .count(),
         5
     );
+}
+
+#[test]
+fn a_port_that_nobody_spoke_to_is_told_with_one_that_was() {
+    let output = probe()
+        .args(["read", "--port", "80"])
+        .arg(kept("puma-7.2.1-simple"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let table = stdout(&output);
+    assert!(table.contains("a SYN went to 127.0.0.1:9292"), "{table}");
+}
+
+#[test]
+fn a_recording_of_several_runs_has_the_loss_window_of_each() {
+    let folder = tempfile::tempdir().unwrap();
+    let joined = folder.path().join("joined.pcapng");
+    let runs = ["puma-5.6.5-sleepy", "puma-5.6.5-sleepy"];
+    let recordings = runs.map(|name| fs::read(kept(name).with_file_name("run.pcapng")).unwrap());
+    fs::write(&joined, recordings.concat()).unwrap();
+    let losses = |capture: &Path| {
+        let output = probe().arg("read").arg(capture).output().unwrap();
+        let table = stdout(&output);
+        let line = table.lines().find(|line| line.starts_with("lost "));
+        let (_, window) = line.unwrap().split_once("loss window ").unwrap();
+        window
+            .trim_end_matches("from the signal")
+            .trim_end_matches("from each signal")
+            .to_owned()
+    };
+    let one = kept(runs[0]).with_file_name("run.pcapng");
+    assert_eq!(losses(&joined), losses(&one));
 }

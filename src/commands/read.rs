@@ -31,7 +31,8 @@ use crate::record::Reading;
 use crate::report::Context;
 use crate::report::read::{CaptureReport, ReadReport};
 use crate::report::run::{SCHEMA, SummaryReport};
-use crate::report::table::{self, Setting, plural};
+use crate::report::table::{self, PoolSetting, Setting, plural};
+use crate::summary::Pool;
 
 /// Reads a capture and says what happened to each connection.
 pub(super) fn run(args: ReadArgs, words: &[OsString]) -> Result<ExitCode> {
@@ -207,7 +208,7 @@ impl Work {
             capture.first_unix_ns = Some(first.0);
             capture.last_unix_ns = Some(last.0);
         }
-        capture.missing_bytes = followed.written.summary.missing;
+        capture.missing_bytes = followed.written.pool.summary.missing;
         let mut finished = Finished {
             followed,
             capture,
@@ -253,7 +254,7 @@ impl Finished {
             servers: self.servers(),
             interrupted: self.interrupt.came(),
             capture: self.capture.clone(),
-            summary: SummaryReport::new(&self.followed.written.summary, self.context.signal),
+            summary: SummaryReport::new(&self.followed.written.pool.summary, self.context.signal),
         };
         serde_json::to_writer_pretty(file, &report).map_err(|error| fail(error.into()))
     }
@@ -270,6 +271,15 @@ impl Finished {
             took_ns: span.map_or(0, |(first, last)| last.since(first)),
             triggers: Vec::new(),
             signal: self.context.signal,
+            notes: self.notes(),
+        }
+    }
+
+    fn pool_setting(&self, pool: &Pool) -> PoolSetting {
+        PoolSetting {
+            target: self.target(),
+            runs: format!("{} runs", pool.runs()),
+            triggers: Vec::new(),
             notes: self.notes(),
         }
     }
@@ -292,6 +302,7 @@ impl Finished {
             plural(capture.packets, "packet")
         )];
         notes.extend(self.recorded_by.clone());
+        notes.extend(self.nothing_read());
         for (n, what) in [
             (capture.duplicates, "seen a second time by the same capture"),
             (
@@ -299,7 +310,10 @@ impl Finished {
                 "that stood too far from their place, taken where they stood",
             ),
             (capture.fragments, "that are fragments, not put together"),
-            (capture.malformed, "that cannot be read"),
+            (
+                capture.malformed,
+                "that cannot be read, or were cut inside their headers (tcpdump -s 96 holds those)",
+            ),
             (capture.untimed, "without a time, left out"),
             (
                 capture.unplaced,
@@ -334,6 +348,26 @@ impl Finished {
         notes
     }
 
+    /// Why there is no connection, and what to do.
+    fn nothing_read(&self) -> Option<String> {
+        let reading = &self.followed.reading;
+        if !reading.servers().is_empty() {
+            return None;
+        }
+        if self.capture.packets == 0 {
+            return Some(
+                "let tcpdump run until a second after what it is to show, or start it with \
+                 --immediate-mode -U"
+                    .to_owned(),
+            );
+        }
+        let elsewhere = reading.elsewhere()?;
+        Some(format!(
+            "none of them is that server's: a SYN went to {elsewhere} (--port and --server say whose \
+             connections are read)"
+        ))
+    }
+
     /// Prints the table and what went wrong, and says how to exit.
     fn report(&self, name: &str, plan: &ReadPlan) -> u8 {
         let mut failures = Failures::default();
@@ -341,7 +375,12 @@ impl Finished {
             failures.add("", &failed.name, &failed.error);
         }
         if !plan.outputs.quiet {
-            let text = table::render(&self.followed.written.summary, &self.setting());
+            let pool = &self.followed.written.pool;
+            let text = if pool.runs() > 1 {
+                table::render_pools(&[(None, pool)], &self.pool_setting(pool))
+            } else {
+                table::render(&pool.summary, &self.setting())
+            };
             print_table(&text, self.opened.stdout_taken, &mut failures);
         }
         if let Some(offset) = self.capture.cut_off_at_byte {
@@ -359,7 +398,7 @@ impl Finished {
         if let Some(code) = self.interrupt.exit_code() {
             return code;
         }
-        let summary = &self.followed.written.summary;
+        let summary = &self.followed.written.pool.summary;
         let unserved = (summary.count(Outcome::Served) == 0).then(String::new);
         let why = |max_lost| gate_failure(summary, max_lost, unserved);
         let Some(why) = plan.max_lost.and_then(why) else {

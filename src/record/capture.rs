@@ -58,6 +58,8 @@ pub struct Reading {
     finished: Finished,
     /// Segments of flows that had ended.
     late: u64,
+    /// Where the last SYN went that did not go to a server that was asked for.
+    elsewhere: Option<SocketAddr>,
     /// Times of the first and the last segment.
     span: Option<(Stamp, Stamp)>,
     looked: Stamp,
@@ -132,6 +134,7 @@ impl Reading {
             unplaced: 0,
             finished: Finished::default(),
             late: 0,
+            elsewhere: None,
             span: None,
             looked: Stamp(i64::MIN),
         }
@@ -253,6 +256,11 @@ impl Reading {
         self.late
     }
 
+    /// A server that SYNs went to and that is not the one asked for.
+    pub fn elsewhere(&self) -> Option<SocketAddr> {
+        self.elsewhere
+    }
+
     /// Times of the first and the last segment.
     pub fn span(&self) -> Option<(Stamp, Stamp)> {
         self.span
@@ -270,7 +278,12 @@ impl Reading {
         match (wanted(&segment.dst), wanted(&segment.src)) {
             (true, false) => Some(between(src, dst)),
             (false, true) => Some(between(dst, src)),
-            (false, false) => None,
+            (false, false) => {
+                if segment.flags.syn() && !segment.flags.ack() {
+                    self.elsewhere = Some(segment.dst);
+                }
+                None
+            }
             (true, true) => {
                 let found = self.by_syn(segment, between(src, dst), between(dst, src));
                 self.unplaced += u64::from(found.is_none());

@@ -2,13 +2,14 @@
 //! capture is read on.
 
 use std::io;
+use std::mem;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use crate::commands::outputs::{WriteFailed, Writers};
 use crate::record::Ended;
 use crate::report::Context;
-use crate::summary::Summary;
+use crate::summary::{Pool, Summary};
 
 /// Flows that are handed on together.
 const BATCH: usize = 256;
@@ -35,7 +36,10 @@ enum Job {
 
 /// What it has done.
 pub(super) struct Written {
-    pub(super) summary: Summary,
+    /// All runs whose rows they are; of anybody's capture one.
+    pub(super) pool: Pool,
+    /// The one under way.
+    run: Summary,
     pub(super) writers: Writers,
     /// Outputs that could not be written.
     pub(super) failed: Vec<WriteFailed>,
@@ -47,7 +51,8 @@ impl Rows {
         let (sender, receiver) = sync_channel(QUEUE);
         let (give_back, given_back) = channel();
         let written = Written {
-            summary: Summary::default(),
+            pool: Pool::default(),
+            run: Summary::default(),
             writers,
             failed: Vec::new(),
         };
@@ -82,7 +87,7 @@ impl Rows {
         if self.batch.is_empty() {
             return true;
         }
-        let full = std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH));
+        let full = mem::replace(&mut self.batch, Vec::with_capacity(BATCH));
         self.sender.send(Job::Ended(full)).is_ok()
     }
 
@@ -118,7 +123,10 @@ impl Written {
                     // Towards the end nobody wants them any more.
                     let _ = give_back.send(batch);
                 }
-                Job::Context(of_run) => context = of_run,
+                Job::Context(of_run) => {
+                    self.end_run(&context);
+                    context = of_run;
+                }
             }
             if live {
                 let failed = self.writers.flush();
@@ -128,15 +136,23 @@ impl Written {
                 break;
             }
         }
+        self.end_run(&context);
         let failed = self.writers.flush();
         self.failed.extend(failed);
         self
     }
 
+    fn end_run(&mut self, context: &Context) {
+        let run = mem::take(&mut self.run);
+        if run.connections > 0 {
+            self.pool.add(&run, context.signal, true);
+        }
+    }
+
     fn write(&mut self, batch: &mut [Ended], context: &Context) {
         for ended in batch {
             let record = ended.record();
-            self.summary.add(&record);
+            self.run.add(&record);
             let failed = self.writers.write(&record, context);
             self.failed.extend(failed);
         }
