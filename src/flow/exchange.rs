@@ -235,10 +235,6 @@ impl Exchanges {
     }
 
     fn begin_response(&mut self, at: Stamp) {
-        if self.response.progress() == Progress::Complete {
-            self.status = self.response.status();
-            self.response = ResponseReader::new(false);
-        }
         if self.response.progress() == Progress::Nothing {
             // Without a request the server speaks first, or what it answers was before our time.
             let to_head = self.unanswered.front().copied();
@@ -257,6 +253,9 @@ impl Exchanges {
             }
             Progress::Complete => {
                 self.times.head.get_or_insert(at);
+                // Of the next one, which may never come, nothing was seen yet.
+                let answer = mem::replace(&mut self.response, ResponseReader::new(false));
+                self.status = answer.status();
                 self.unanswered.pop_front();
                 if self.unanswered.is_empty() {
                     self.complete(at);

@@ -17,6 +17,7 @@ pub(crate) const TICK: i64 = 1_000;
 /// What the names in brackets stand for.
 const PAYLOADS: &[(&str, &str)] = &[
     ("get", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+    ("half", "GET / HTTP/1.1\r\nHo"),
     ("head", "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"),
     ("post", "POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nabcd"),
     ("ok", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),

@@ -259,6 +259,34 @@ fn keep_alive_takes_the_last_request() {
 }
 
 #[test]
+fn a_last_request_that_a_fin_alone_answers_is_closed_empty() {
+    for (script, requests) in [
+        (">S <S. >. >P.[get] <. <P.[ok] >. >P.[get] <F. >F. <.", 2),
+        (">S <S. >. >P.[get] <. <P.[ok] >. >P.[half] <F. >F. <.", 2),
+        (
+            ">S <S. >. >P.[get] <P.[ok] >P.[get] <P.[chunks] <P.[last-chunk] >P.[head] <P.[ok-head] >P.[get] <. <F. >.",
+            4,
+        ),
+    ] {
+        let flow = play(script);
+        assert_eq!(live(&flow), Outcome::ClosedEmpty, "{script}");
+        assert_eq!(in_capture(script), Outcome::ClosedEmpty, "{script}");
+        let exchanges = flow.exchanges();
+        assert_eq!(exchanges.requests(), requests, "{script}");
+        assert_eq!(exchanges.responses(), requests - 1, "{script}");
+        assert_eq!(exchanges.status(), Some(200), "{script}");
+    }
+    // A client that gave up before was not answered either.
+    let gone = ">S <S. >. >P.[get] <. <P.[ok] >. >P.[get] <. >F. <F. >.";
+    assert_eq!(in_capture(gone), Outcome::ClientClosed);
+    assert_eq!(play(gone).exchanges().responses(), 1);
+    // Begun inside: the first response is whole, what came before it nobody knows.
+    let inside = "<P.[ok] >. >P.[get] <F. >F. <.";
+    assert_eq!(in_capture(inside), Outcome::Unfinished);
+    assert_eq!(play(inside).exchanges().responses(), 1);
+}
+
+#[test]
 fn a_request_into_an_idle_close_is_closed_empty() {
     let script = ">S <S. >. >P.[get] <P.[ok] >. <F. >. >P.[get] <R";
     assert_eq!(live(&play(script)), Outcome::ClosedEmpty);
