@@ -21,6 +21,7 @@ pub use rst::RstKind;
 pub use table::FlowTable;
 pub use zeek::{ConnState, Zeek};
 
+use exchange::Request;
 use half::Half;
 
 /// One connection as its segments tell it.
@@ -48,7 +49,7 @@ pub struct Flow {
 struct Memory {
     sequence: Sequence,
     history: String,
-    unanswered: VecDeque<Option<bool>>,
+    unanswered: VecDeque<Request>,
 }
 
 /// Steps, letters and requests that most flows stay within: the memory that a longer one took is not

@@ -25,8 +25,8 @@ pub enum Protocol {
 pub struct Exchanges {
     protocol: Protocol,
     requests: RequestReader,
-    /// For each request still unanswered, whether its method was HEAD; none where that was not seen.
-    unanswered: VecDeque<Option<bool>>,
+    /// The requests still unanswered.
+    unanswered: VecDeque<Request>,
     response: ResponseReader,
     responses: u32,
     status: Option<u16>,
@@ -39,14 +39,24 @@ pub struct Exchanges {
     times: ExchangeTimes,
 }
 
-/// When the last exchange of a flow came how far.
+/// A request that was not answered yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Request {
+    /// Its first byte.
+    at: Stamp,
+    /// Whether its method was HEAD; none where that was not seen.
+    to_head: Option<bool>,
+}
+
+/// When the last exchange of a flow came how far; of several requests under way the one that the
+/// server has to answer next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ExchangeTimes {
     /// The first byte of the request.
     pub request: Option<Stamp>,
     /// The first byte of the response.
     pub first_byte: Option<Stamp>,
-    /// The latest byte of the response so far.
+    /// The latest byte that the server sent since then.
     pub last_byte: Option<Stamp>,
     /// The last byte of the response's header block.
     pub head: Option<Stamp>,
@@ -58,11 +68,7 @@ pub struct ExchangeTimes {
 
 impl Exchanges {
     /// `whole` where the flow was seen from its beginning. Requests go to `unanswered`, which is empty.
-    pub(super) fn new(
-        protocol: Protocol,
-        whole: bool,
-        unanswered: VecDeque<Option<bool>>,
-    ) -> Exchanges {
+    pub(super) fn new(protocol: Protocol, whole: bool, unanswered: VecDeque<Request>) -> Exchanges {
         Exchanges {
             protocol,
             requests: RequestReader::default(),
@@ -78,7 +84,7 @@ impl Exchanges {
         }
     }
 
-    pub(super) fn take_unanswered(&mut self) -> VecDeque<Option<bool>> {
+    pub(super) fn take_unanswered(&mut self) -> VecDeque<Request> {
         mem::take(&mut self.unanswered)
     }
 
@@ -140,6 +146,10 @@ impl Exchanges {
         if unanswered.is_empty() {
             requests.resume();
         }
+        let begun = Request {
+            at,
+            to_head: Some(false),
+        };
         let mut event = |event| match event {
             // A server that loses patience with an idle client answers before it was asked (408):
             // the client takes that for the answer to its first request.
@@ -148,7 +158,7 @@ impl Exchanges {
             {
                 times.request = Some(at);
                 if times.complete.is_none() {
-                    unanswered.push_back(Some(false));
+                    unanswered.push_back(begun);
                 }
             }
             RequestEvent::Began => {
@@ -158,16 +168,16 @@ impl Exchanges {
                         ..ExchangeTimes::default()
                     };
                 }
-                unanswered.push_back(Some(false));
+                unanswered.push_back(begun);
             }
             RequestEvent::Head { to_head } => {
                 if let Some(last) = unanswered.back_mut() {
-                    *last = Some(to_head);
+                    last.to_head = Some(to_head);
                 }
             }
             RequestEvent::Unseen => {
                 if let Some(last) = unanswered.back_mut() {
-                    *last = None;
+                    last.to_head = None;
                 }
             }
         };
@@ -237,9 +247,10 @@ impl Exchanges {
     fn begin_response(&mut self, at: Stamp) {
         if self.response.progress() == Progress::Nothing {
             // Without a request the server speaks first, or what it answers was before our time.
-            let to_head = self.unanswered.front().copied();
-            self.response = to_head
-                .unwrap_or(self.whole.then_some(false))
+            let unasked = self.whole.then_some(false);
+            let asked = self.unanswered.front();
+            self.response = asked
+                .map_or(unasked, |request| request.to_head)
                 .map_or_else(ResponseReader::to_unseen, ResponseReader::new);
         }
         self.times.first_byte.get_or_insert(at);
@@ -257,19 +268,31 @@ impl Exchanges {
                 let answer = mem::replace(&mut self.response, ResponseReader::new(false));
                 self.status = answer.status();
                 self.unanswered.pop_front();
-                if self.unanswered.is_empty() {
-                    self.complete(at);
-                } else {
-                    self.responses += 1;
+                match self.unanswered.front() {
+                    None => self.complete(at),
+                    Some(next) => {
+                        self.responses += 1;
+                        self.times = ExchangeTimes {
+                            request: Some(next.at),
+                            last_byte: self.times.last_byte,
+                            ..ExchangeTimes::default()
+                        };
+                    }
                 }
             }
             // Whoever asked in another language is answered in it.
-            Progress::Malformed if self.unanswered.front() == Some(&None) => self.blind = true,
+            Progress::Malformed if self.is_unseen_answered() => self.blind = true,
             Progress::Malformed => {
                 self.times.malformed.get_or_insert(at);
             }
             Progress::Blind => self.blind = true,
         }
+    }
+
+    /// Whether of the request that is being answered not even the method was seen.
+    fn is_unseen_answered(&self) -> bool {
+        let request = self.unanswered.front();
+        request.is_some_and(|request| request.to_head.is_none())
     }
 
     fn complete(&mut self, at: Stamp) {

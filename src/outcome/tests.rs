@@ -287,6 +287,36 @@ fn a_last_request_that_a_fin_alone_answers_is_closed_empty() {
 }
 
 #[test]
+fn each_of_several_requests_under_way_has_its_own_response() {
+    let asked = ">S <S. >. >P.[get] >P.[get] <. <P.[ok] >.";
+    for (end, outcome, responses) in [
+        ("<F. >F. <.", Outcome::ClosedEmpty, 1),
+        ("<R.", Outcome::ResetEmpty, 1),
+        ("<P.[cut-head] >. <F. >.", Outcome::Truncated, 1),
+        ("<P.[ok-head] >. <R.", Outcome::ResetMidway, 1),
+        ("<P.[ssh] >. <R.", Outcome::Malformed, 1),
+        ("<P.[ok] >. <R.", Outcome::Served, 2),
+        ("<P.[to-the-end] >. <F. >.", Outcome::Served, 2),
+    ] {
+        let script = format!("{asked} {end}");
+        assert_eq!(live(&play(&script)), outcome, "{script}");
+        assert_eq!(in_capture(&script), outcome, "{script}");
+        let flow = play(&script);
+        let exchanges = flow.exchanges();
+        assert_eq!(exchanges.requests(), 2, "{script}");
+        assert_eq!(exchanges.responses(), responses, "{script}");
+        // The second one's, as are all times.
+        assert_eq!(exchanges.times().request, Some(Stamp(4 * TICK)), "{script}");
+    }
+    assert_eq!(at_deadline(asked), Outcome::Hung);
+    // Who shut its own side and went on to read had not given up.
+    assert_eq!(
+        in_capture(">S <S. >. >P.[get] >P.[get] >F. <. <P.[ok] >. <F. >."),
+        Outcome::ClosedEmpty
+    );
+}
+
+#[test]
 fn a_request_into_an_idle_close_is_closed_empty() {
     let script = ">S <S. >. >P.[get] <P.[ok] >. <F. >. >P.[get] <R";
     assert_eq!(live(&play(script)), Outcome::ClosedEmpty);
