@@ -37,15 +37,29 @@ pub struct ResponseReader {
     status: Option<u16>,
 }
 
-/// What is known of a response's request, by which it has a body or none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
+/// What is known of a request, by which its response has a body or none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Asked {
     /// Its method was HEAD.
     Head,
+    /// It was CONNECT.
+    Connect,
     /// It was another.
+    #[default]
     Other,
-    /// It was not seen, nor so far any byte behind the header block.
+    /// It was not seen; of a response, nor so far any byte behind its header block.
     Unseen,
+}
+
+impl Asked {
+    /// By a request's method, which is case-sensitive (RFC 9110 9.1).
+    pub fn by(method: &[u8]) -> Asked {
+        match method {
+            b"HEAD" => Asked::Head,
+            b"CONNECT" => Asked::Connect,
+            _ => Asked::Other,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -77,17 +91,8 @@ enum Chunk {
 }
 
 impl ResponseReader {
-    /// A reader for the response to a request; `to_head` where its method was HEAD.
-    pub fn new(to_head: bool) -> ResponseReader {
-        ResponseReader::to(if to_head { Asked::Head } else { Asked::Other })
-    }
-
-    /// A reader for the response to a request whose method was not seen.
-    pub fn to_unseen() -> ResponseReader {
-        ResponseReader::to(Asked::Unseen)
-    }
-
-    fn to(request: Asked) -> ResponseReader {
+    /// A reader for the response to such a request.
+    pub fn new(request: Asked) -> ResponseReader {
         ResponseReader {
             state: State::Head,
             head: Vec::new(),
@@ -108,7 +113,9 @@ impl ResponseReader {
                 if rest.starts_with(b"HTTP/1.") {
                     self.state = State::Blind;
                 }
-                self.request = Asked::Other;
+                if !self.may_switch() {
+                    self.request = Asked::Other;
+                }
             }
             match &mut self.state {
                 State::Head => used += self.push_head(rest),
@@ -179,9 +186,23 @@ impl ResponseReader {
     }
 
     /// Whether it may be complete or not, because its request was not seen: a response to HEAD ends
-    /// with its header block, whatever that announces.
+    /// with its header block, whatever that announces, and one to CONNECT does where it can be one.
     pub fn is_doubtful(&self) -> bool {
         self.request == Asked::Unseen && matches!(self.state, State::Body(_))
+    }
+
+    /// Whether it is complete and HTTP ends with it: another protocol follows (RFC 9110 15.2.2), or
+    /// the bytes of a tunnel (9.3.6).
+    pub fn switches(&self) -> bool {
+        let status = self.status.unwrap_or_default();
+        let complete = matches!(self.state, State::Complete);
+        complete && (status == 101 || self.request == Asked::Connect && opens_tunnel(status))
+    }
+
+    /// Whether it may open a tunnel, its request not seen: it then announces no body.
+    fn may_switch(&self) -> bool {
+        let endless = matches!(self.state, State::Body(Body::UntilClose));
+        endless && self.status.is_some_and(opens_tunnel)
     }
 
     /// The final status code, once its line was read.
@@ -228,7 +249,9 @@ impl ResponseReader {
             return;
         }
         self.status = Some(status);
-        let bodiless = self.request == Asked::Head || matches!(status, 101 | 204 | 304);
+        let bodiless = matches!(status, 101 | 204 | 304)
+            || self.request == Asked::Head
+            || self.request == Asked::Connect && opens_tunnel(status);
         self.state = match framing {
             _ if bodiless => State::Complete,
             Err(BadFraming) => State::Malformed,
@@ -236,6 +259,12 @@ impl ResponseReader {
             Ok(body) => State::Body(body.unwrap_or(Body::UntilClose)),
         };
     }
+}
+
+/// Whether a response with that status to CONNECT opens a tunnel, whatever its header block says of a
+/// body (RFC 9110 9.3.6).
+fn opens_tunnel(status: u16) -> bool {
+    (200..300).contains(&status)
 }
 
 enum Head {
@@ -413,13 +442,8 @@ fn read_size_line(line: &[u8]) -> Result<Option<Chunk>, BadChunk> {
 pub enum RequestEvent {
     /// The first byte of a request.
     Began,
-    /// The end of its header block, or of what was captured of it; whether the method was HEAD, whose response has no body.
-    Head {
-        /// The method was HEAD.
-        to_head: bool,
-    },
-    /// Not even its method was captured.
-    Unseen,
+    /// The end of its header block, or of what was captured of it.
+    Head(Asked),
 }
 
 /// Follows the requests that a client sends on one connection.
@@ -482,12 +506,9 @@ impl RequestReader {
                     event(RequestEvent::Began);
                 }
                 // Its method stands first.
-                match self.head.iter().position(|&b| b == b' ') {
-                    Some(end) => event(RequestEvent::Head {
-                        to_head: self.head.get(..end) == Some(b"HEAD"),
-                    }),
-                    None => event(RequestEvent::Unseen),
-                }
+                let method = self.head.iter().position(|&b| b == b' ');
+                let method = method.and_then(|end| self.head.get(..end));
+                event(RequestEvent::Head(method.map_or(Asked::Unseen, Asked::by)));
                 self.adrift = true;
                 // Of a head with a gap nothing more can be read.
                 self.head = Vec::new();
@@ -527,7 +548,7 @@ impl RequestReader {
         let mut request = httparse::Request::new(&mut []);
         match request.parse_with_uninit_headers(head, &mut headers) {
             Ok(httparse::Status::Complete(len)) if len <= MAX_HEAD => {
-                let to_head = request.method == Some("HEAD");
+                let asked = Asked::by(request.method.unwrap_or_default().as_bytes());
                 match framing(request.headers) {
                     Err(BadFraming) => self.lost = true,
                     // RFC 9112 6.3: a request without framing has no body.
@@ -536,7 +557,7 @@ impl RequestReader {
                 }
                 self.head = Vec::new();
                 self.began = false;
-                event(RequestEvent::Head { to_head });
+                event(RequestEvent::Head(asked));
                 &bytes[len - before..]
             }
             Ok(httparse::Status::Partial) if head.len() <= MAX_HEAD => {

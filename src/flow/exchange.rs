@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::mem;
 
-use crate::http::{Progress, RequestEvent, RequestReader, ResponseReader};
+use crate::http::{Asked, Progress, RequestEvent, RequestReader, ResponseReader};
 use crate::time::Stamp;
 use crate::wire::Direction;
 
@@ -29,6 +29,8 @@ pub struct Exchanges {
     unanswered: VecDeque<Request>,
     response: ResponseReader,
     responses: u32,
+    /// How many requests there were when a response ended HTTP: what followed was of another protocol.
+    switched: Option<u32>,
     status: Option<u16>,
     received: u64,
     blind: bool,
@@ -44,8 +46,8 @@ pub struct Exchanges {
 pub(super) struct Request {
     /// Its first byte.
     at: Stamp,
-    /// Whether its method was HEAD; none where that was not seen.
-    to_head: Option<bool>,
+    /// What is known of it.
+    asked: Asked,
 }
 
 /// When the last exchange of a flow came how far; of several requests under way the one that the
@@ -73,8 +75,9 @@ impl Exchanges {
             protocol,
             requests: RequestReader::default(),
             unanswered,
-            response: ResponseReader::new(false),
+            response: ResponseReader::new(Asked::default()),
             responses: 0,
+            switched: None,
             status: None,
             received: 0,
             blind: false,
@@ -96,7 +99,7 @@ impl Exchanges {
     /// Requests begun.
     pub fn requests(&self) -> u32 {
         match self.protocol {
-            Protocol::Http => self.requests.requests(),
+            Protocol::Http => self.switched.unwrap_or_else(|| self.requests.requests()),
             Protocol::Opaque { .. } => u32::from(self.times.request.is_some()),
         }
     }
@@ -143,12 +146,15 @@ impl Exchanges {
             times.request.get_or_insert(at);
             return;
         }
+        if self.switched.is_some() {
+            return;
+        }
         if unanswered.is_empty() {
             requests.resume();
         }
         let begun = Request {
             at,
-            to_head: Some(false),
+            asked: Asked::default(),
         };
         let mut event = |event| match event {
             // A server that loses patience with an idle client answers before it was asked (408):
@@ -170,14 +176,9 @@ impl Exchanges {
                 }
                 unanswered.push_back(begun);
             }
-            RequestEvent::Head { to_head } => {
+            RequestEvent::Head(asked) => {
                 if let Some(last) = unanswered.back_mut() {
-                    last.to_head = Some(to_head);
-                }
-            }
-            RequestEvent::Unseen => {
-                if let Some(last) = unanswered.back_mut() {
-                    last.to_head = None;
+                    last.asked = asked;
                 }
             }
         };
@@ -247,11 +248,13 @@ impl Exchanges {
     fn begin_response(&mut self, at: Stamp) {
         if self.response.progress() == Progress::Nothing {
             // Without a request the server speaks first, or what it answers was before our time.
-            let unasked = self.whole.then_some(false);
+            let unasked = if self.whole {
+                Asked::default()
+            } else {
+                Asked::Unseen
+            };
             let asked = self.unanswered.front();
-            self.response = asked
-                .map_or(unasked, |request| request.to_head)
-                .map_or_else(ResponseReader::to_unseen, ResponseReader::new);
+            self.response = ResponseReader::new(asked.map_or(unasked, |request| request.asked));
         }
         self.times.first_byte.get_or_insert(at);
     }
@@ -265,9 +268,16 @@ impl Exchanges {
             Progress::Complete => {
                 self.times.head.get_or_insert(at);
                 // Of the next one, which may never come, nothing was seen yet.
-                let answer = mem::replace(&mut self.response, ResponseReader::new(false));
+                let answer =
+                    mem::replace(&mut self.response, ResponseReader::new(Asked::default()));
                 self.status = answer.status();
                 self.unanswered.pop_front();
+                if answer.switches() {
+                    // What the client sent behind such a request was none.
+                    let none = u32::try_from(self.unanswered.len()).unwrap_or(u32::MAX);
+                    self.switched = Some(self.requests.requests().saturating_sub(none));
+                    self.unanswered.clear();
+                }
                 match self.unanswered.front() {
                     None => self.complete(at),
                     Some(next) => {
@@ -292,7 +302,7 @@ impl Exchanges {
     /// Whether of the request that is being answered not even the method was seen.
     fn is_unseen_answered(&self) -> bool {
         let request = self.unanswered.front();
-        request.is_some_and(|request| request.to_head.is_none())
+        request.is_some_and(|request| request.asked == Asked::Unseen)
     }
 
     fn complete(&mut self, at: Stamp) {

@@ -33,6 +33,9 @@ const PAYLOADS: &[(&str, &str)] = &[
     ),
     ("last-chunk", "0\r\n\r\n"),
     ("to-the-end", "HTTP/1.0 200 OK\r\n\r\nhello"),
+    ("upgrade", "HTTP/1.1 101 Switching Protocols\r\n\r\n"),
+    ("connect", "CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n"),
+    ("tunnel", "HTTP/1.1 200 OK\r\n\r\n"),
     ("ssh", "SSH-2.0-x\r\n"),
     ("tls", "\x16\x03\x01\x02"),
 ];

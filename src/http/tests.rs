@@ -2,7 +2,7 @@ use super::*;
 use proptest::prelude::*;
 
 fn read(bytes: &[u8]) -> ResponseReader {
-    let mut reader = ResponseReader::new(false);
+    let mut reader = ResponseReader::new(Asked::Other);
     reader.push(bytes);
     reader
 }
@@ -84,9 +84,31 @@ fn statuses_without_a_body_are_complete_with_their_head() {
         let text = format!("HTTP/1.1 {status}\r\nContent-Length: 7\r\n\r\n");
         assert_eq!(progress(&text), Progress::Complete, "{status}");
     }
-    let mut head = ResponseReader::new(true);
+    let mut head = ResponseReader::new(Asked::Head);
     head.push(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n");
     assert_eq!(head.progress(), Progress::Complete);
+}
+
+#[test]
+fn http_ends_with_an_upgrade_and_with_a_tunnel() {
+    let switches = |asked, head: &str| {
+        let mut reader = ResponseReader::new(asked);
+        let bytes = format!("{head}\r\n\r\n\x16\x03");
+        let used = reader.push(bytes.as_bytes());
+        (reader.switches(), bytes.len() - used)
+    };
+    let ok = "HTTP/1.1 200 OK\r\nContent-Length: 9";
+    assert_eq!(switches(Asked::Connect, ok), (true, 2));
+    assert_eq!(switches(Asked::Connect, "HTTP/1.1 502 No"), (false, 0));
+    assert_eq!(switches(Asked::Other, ok), (false, 0));
+    assert_eq!(switches(Asked::Other, "HTTP/1.1 101 Yes"), (true, 2));
+    // To CONNECT for all that is known.
+    let mut reader = ResponseReader::new(Asked::Unseen);
+    reader.push(b"HTTP/1.1 200 OK\r\n\r\n");
+    reader.push(b"\x16\x03");
+    assert!(reader.is_doubtful());
+    reader.finish();
+    assert_eq!(reader.progress(), Progress::Complete);
 }
 
 #[test]
@@ -121,7 +143,7 @@ fn a_header_block_is_as_large_however_it_is_cut() {
         let (request, response) = (head("GET / HTTP/1.1"), head("HTTP/1.1 200 OK"));
         for piece in [size, 16 * 1024, 1_448] {
             let mut requests = RequestReader::default();
-            let mut responses = ResponseReader::new(false);
+            let mut responses = ResponseReader::new(Asked::Other);
             for bytes in request.as_bytes().chunks(piece) {
                 requests.push(bytes, &mut |_| {});
             }
@@ -138,7 +160,10 @@ fn a_header_block_is_as_large_however_it_is_cut() {
 #[test]
 fn bytes_behind_a_response_belong_to_the_next() {
     let bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n";
-    assert_eq!(ResponseReader::new(false).push(bytes), bytes.len() - 17);
+    assert_eq!(
+        ResponseReader::new(Asked::Other).push(bytes),
+        bytes.len() - 17
+    );
 }
 
 #[test]
@@ -166,9 +191,9 @@ fn pipelined_requests_are_counted() {
         events,
         [
             RequestEvent::Began,
-            RequestEvent::Head { to_head: false },
+            RequestEvent::Head(Asked::Other),
             RequestEvent::Began,
-            RequestEvent::Head { to_head: true },
+            RequestEvent::Head(Asked::Head),
             RequestEvent::Began,
         ]
     );
@@ -187,7 +212,7 @@ proptest! {
         let mut cuts: Vec<usize> = cuts.into_iter().map(|c| c.min(whole.len())).collect();
         cuts.extend([0, whole.len()]);
         cuts.sort_unstable();
-        let mut reader = ResponseReader::new(false);
+        let mut reader = ResponseReader::new(Asked::Other);
         for pair in cuts.windows(2) {
             reader.push(&whole[pair[0]..pair[1]]);
         }
@@ -196,7 +221,7 @@ proptest! {
 
     #[test]
     fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), gap in 0_u64..50) {
-        let mut reader = ResponseReader::new(false);
+        let mut reader = ResponseReader::new(Asked::Other);
         reader.push(&bytes);
         reader.skip(gap);
         reader.push(&bytes);

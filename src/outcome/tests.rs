@@ -317,6 +317,38 @@ fn each_of_several_requests_under_way_has_its_own_response() {
 }
 
 #[test]
+fn what_follows_http_changes_nothing() {
+    for (script, requests) in [
+        (">S <S. >. >P.[get] <. <P.[upgrade] >.", 1),
+        (">S <S. >. >P.[connect] <. <P.[tunnel] >.", 1),
+        (">S <S. >. >P.[connect] >P.[tls] <. <P.[tunnel] >.", 1),
+        (">S <S. >. >P.[get] <P.[ok] >P.[connect] <P.[tunnel] >.", 2),
+    ] {
+        for end in [
+            "",
+            "<P.[ssh] >P.[tls] <P.[ok] >. >F. <F. >.",
+            ">P.[tls] <. <P.[ssh] >. <F. >F. <.",
+            ">P.[get] <. <F. >F. <.",
+            ">P.[get] <. <P.[ok-head] >. <R.",
+            ">P.[tls] <R.",
+            "<P.[ssh] >R.",
+        ] {
+            let script = format!("{script} {end}");
+            let flow = play(&script);
+            assert_eq!(live(&flow), Outcome::Served, "{script}");
+            assert_eq!(in_capture(&script), Outcome::Served, "{script}");
+            let exchanges = flow.exchanges();
+            assert_eq!(exchanges.requests(), requests, "{script}");
+            assert_eq!(exchanges.responses(), requests, "{script}");
+            assert_eq!(flow.flaws(), crate::flow::Flaws::default(), "{script}");
+        }
+    }
+    // A tunnel that was not opened leaves HTTP as it is.
+    let refused = ">S <S. >. >P.[connect] <. <P.[busy] >. >P.[get] <. <F. >.";
+    assert_eq!(in_capture(refused), Outcome::ClosedEmpty);
+}
+
+#[test]
 fn a_request_into_an_idle_close_is_closed_empty() {
     let script = ">S <S. >. >P.[get] <P.[ok] >. <F. >. >P.[get] <R";
     assert_eq!(live(&play(script)), Outcome::ClosedEmpty);

@@ -7,7 +7,7 @@ use crate::cli::{Header, JobArgs};
 use crate::connect::request::{Generated, Template};
 use crate::connect::socket::ExpectedContent;
 use crate::flow::Protocol;
-use crate::http::RequestReader;
+use crate::http::{Asked, RequestReader};
 
 /// A request from a file is held whole, once.
 const MAX_REQUEST: u64 = 64 << 20;
@@ -51,12 +51,13 @@ impl RequestSpec {
     /// What the socket is to expect back.
     pub(crate) fn content(&self) -> ExpectedContent {
         match self {
-            RequestSpec::Generated { method, .. } => ExpectedContent::Http {
-                to_head: method == "HEAD",
-            },
-            RequestSpec::File(bytes) => ExpectedContent::Http {
-                to_head: bytes.starts_with(b"HEAD "),
-            },
+            RequestSpec::Generated { method, .. } => {
+                ExpectedContent::Http(Asked::by(method.as_bytes()))
+            }
+            RequestSpec::File(bytes) => {
+                let method = bytes.split(|&b| b == b' ').next().unwrap_or_default();
+                ExpectedContent::Http(Asked::by(method))
+            }
             &RequestSpec::Payload(_, expect) => ExpectedContent::Bytes { expect },
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::Shutdown;
 
-use crate::http::{MAX_HEAD, RequestEvent, RequestReader};
+use crate::http::{Asked, MAX_HEAD, RequestEvent, RequestReader};
 use crate::time::Stamp;
 
 /// A client that has not sent its whole request by then is sent away.
@@ -109,8 +109,8 @@ impl Client {
         self.received += bytes.len();
         let to_head = &mut self.to_head;
         let is_http = self.request.push(bytes, &mut |event| match event {
-            RequestEvent::Head { to_head: head } => *to_head = head,
-            RequestEvent::Began | RequestEvent::Unseen => {}
+            RequestEvent::Head(asked) => *to_head = asked == Asked::Head,
+            RequestEvent::Began => {}
         });
         // A second request is not answered: the first one's response ends the connection.
         if self.request.is_complete() || self.request.requests() > 1 {
@@ -172,10 +172,10 @@ mod tests {
     fn responses_are_whole_and_dated() {
         let text = response(Status::OK, "hello\n", 6, Stamp(784_111_777_000_000_000));
         assert!(text.contains("\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n"));
-        let mut reader = ResponseReader::new(false);
+        let mut reader = ResponseReader::new(Asked::Other);
         assert_eq!(reader.push(text.as_bytes()), text.len());
         assert_eq!(reader.progress(), Progress::Complete);
-        let mut reader = ResponseReader::new(true);
+        let mut reader = ResponseReader::new(Asked::Head);
         let head = response(Status::OK, "", 6, Stamp(0));
         assert_eq!(reader.push(head.as_bytes()), head.len());
         assert_eq!(reader.progress(), Progress::Complete);

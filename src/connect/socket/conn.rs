@@ -10,7 +10,7 @@ use rustix::event::epoll::EventFlags;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::connect::request::Template;
-use crate::http::{Progress, ResponseReader};
+use crate::http::{Asked, Progress, ResponseReader};
 use crate::outcome::{Attempt, Call, Cohort, Errno, Failure, Response, SocketEnd};
 use crate::sys;
 use crate::time::{Clock, Stamp};
@@ -18,11 +18,8 @@ use crate::time::{Clock, Stamp};
 /// What is expected back on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
-    /// One HTTP response; to a HEAD request it has no body.
-    Http {
-        /// The method is HEAD.
-        to_head: bool,
-    },
+    /// One HTTP response, to such a request.
+    Http(Asked),
     /// Bytes: so many, or until the server ends.
     Bytes {
         /// `--expect-bytes`.
@@ -34,7 +31,7 @@ impl Content {
     /// What reads a response; none where every byte is like the other.
     fn reader(self) -> Option<ResponseReader> {
         match self {
-            Content::Http { to_head } => Some(ResponseReader::new(to_head)),
+            Content::Http(asked) => Some(ResponseReader::new(asked)),
             Content::Bytes { .. } => None,
         }
     }

@@ -49,6 +49,11 @@ const SCRIPTS: &[&str] = &[
     ">S <S. >. >P.[tls] <. <P.[ssh] >. >P.[tls] >F. <P.[ssh] >R",
     ">S <S. >. >P.[tls] <. <P.[ssh] >. >P.[tls] >F. <R.",
     ">S <S. >. >P.[tls] <. >F. <. <F. >.",
+    ">S <S. >. >P.[get] >P.[get] <. <P.[ok] >. <F. >F. <.",
+    ">S <S. >. >P.[get] >P.[get] <. <P.[ok] >. <P.[ok-head] >. <R.",
+    ">S <S. >. >P.[get] <. <P.[upgrade] >. <P.[ssh] >. >P.[tls] <. <R.",
+    ">S <S. >. >P.[connect] <. <P.[tunnel] >. >P.[tls] <. <P.[ssh] >. <F. >F. <.",
+    ">S <S. >. >P.[connect] <. <P.[tunnel] >. >P.[tls] <. <P.[ssh] >. <R.",
 ];
 
 /// What missing packets change without leaving a trace in the rest, and why: script, what is lost of
@@ -61,6 +66,17 @@ const UNKNOWABLE: &[(&str, &str, Outcome)] = &[
     // with TCP_LINGER2 below 0.
     (
         ">S <S. >. >P.[get] <P.[ok] >. <F. >. >P.[get] <R",
+        ">P.[get]",
+        Outcome::Served,
+    ),
+    // Of several requests under way one was not seen: nobody knows how many there were.
+    (
+        ">S <S. >. >P.[get] >P.[get] <. <P.[ok] >. <F. >F. <.",
+        ">P.[get]",
+        Outcome::Served,
+    ),
+    (
+        ">S <S. >. >P.[get] >P.[get] <. <P.[ok] >. <P.[ok-head] >. <R.",
         ">P.[get]",
         Outcome::Served,
     ),
