@@ -8,6 +8,9 @@ use crate::wire::Segment;
 
 /// Out-of-order payload kept for one direction; what goes beyond it counts as not captured.
 const MAX_PENDING: usize = 1 << 20;
+/// Out-of-order pieces kept for one direction, whose bookkeeping then takes about as much: more than
+/// the segments of any window but the largest. Of a piece beyond them nothing is known.
+const MAX_PIECES: usize = 1 << 14;
 
 /// What one side sent. Offsets count payload bytes from 0, as 64-bit numbers that never wrap.
 #[derive(Clone, Debug, Default)]
@@ -92,7 +95,7 @@ impl Half {
     /// Takes a segment's payload and FIN. What of the payload is in order now, and new, is handed
     /// back at once: nearly all of it is, and need not be copied. The rest is kept until its turn.
     pub(super) fn push<'a>(&mut self, segment: &'a Segment) -> Option<Fresh<'a>> {
-        if segment.len == 0 && !segment.flags.fin() {
+        if segment.len == 0 && !segment.flags.fin() || self.is_probed_by(segment) {
             return None;
         }
         // Data in a SYN (TCP Fast Open) stands behind the SYN's own number.
@@ -132,8 +135,21 @@ impl Half {
         })
     }
 
+    /// Whether that is a keep-alive probe: a byte of no meaning at the last number sent, which was
+    /// acknowledged already, the SYN's or the FIN's perhaps (RFC 9293 3.8.4). One without a byte looks
+    /// like any acknowledgment.
+    fn is_probed_by(&self, segment: &Segment) -> bool {
+        let bare = segment.len == 1 && !segment.flags.syn() && !segment.flags.fin();
+        let behind = self.base.and_then(|base| {
+            let end = segment.seq.wrapping_add(1);
+            self.offset(end, base)
+        });
+        bare && behind == Some(self.shown) && self.acked >= self.shown
+    }
+
     fn keep(&mut self, start: u64, segment: &Segment) {
-        let room = self.pending_bytes + segment.payload.len() <= MAX_PENDING;
+        let full = self.pending.len() >= MAX_PIECES;
+        let room = !full && self.pending_bytes + segment.payload.len() <= MAX_PENDING;
         let bytes: Box<[u8]> = if room {
             segment.payload.as_ref().into()
         } else {
@@ -142,6 +158,17 @@ impl Half {
         let unseen = u64::from(segment.len) - bytes.len() as u64;
         let size = bytes.len();
         let chunk = Chunk { bytes, unseen };
+        if size == 0 {
+            // Nothing was captured of it: it makes the last piece longer.
+            let last = self.pending.last_entry();
+            if let Some(mut last) = last.filter(|last| last.key() + last.get().len() == start) {
+                last.get_mut().unseen += unseen;
+                return;
+            }
+        }
+        if full && !self.pending.contains_key(&start) {
+            return;
+        }
         // Of two segments that begin alike the first wins, unless the second tells more.
         match self.pending.get(&start) {
             Some(known) if known.len() >= chunk.len() => {}
@@ -314,9 +341,14 @@ impl Half {
         self.missing() > 0
     }
 
+    /// How far bytes reach that were seen, holes below included.
+    fn shown_bytes(&self) -> u64 {
+        self.fin.unwrap_or(self.shown)
+    }
+
     /// Whether bytes were seen behind others that were neither seen nor acknowledged.
     pub(super) fn has_unfilled_gap(&self) -> bool {
-        !self.pending.is_empty() || self.fin.is_some_and(|fin| self.next < fin)
+        !self.pending.is_empty() || self.shown_bytes() > self.next
     }
 
     /// How many of its numbers were never seen; a FIN counts one.
@@ -327,7 +359,7 @@ impl Half {
             missing += start.saturating_sub(reach);
             reach = reach.max(start + chunk.len());
         }
-        missing += self.fin.map_or(0, |fin| fin.saturating_sub(reach));
+        missing += self.shown_bytes().saturating_sub(reach);
         missing + self.told.saturating_sub(self.shown.max(reach))
     }
 
@@ -377,5 +409,57 @@ impl Chunk {
             self.bytes = self.bytes[cut..].into();
         }
         self.unseen -= n - seen;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::script::segments;
+    use super::*;
+
+    /// A half of which the first byte was not seen, and then, of that many segments, 1,000 bytes each
+    /// at `step` from one to the next, their payload not captured.
+    fn behind_a_gap(count: u32, step: u32) -> Half {
+        let mut half = Half::default();
+        half.synchronize(0, None);
+        let mut segment = segments(">P.[get]").remove(0);
+        segment.payload.to_mut().clear();
+        segment.len = 1_000;
+        for n in 0..count {
+            segment.seq = 2 + n * step;
+            half.push(&segment);
+        }
+        half
+    }
+
+    #[test]
+    fn what_waits_behind_a_gap_is_bounded_though_nothing_was_captured_of_it() {
+        let half = behind_a_gap(1_000_000, 1_000);
+        assert_eq!(half.pending.len(), 1);
+        assert_eq!((half.bytes(), half.missing()), (1_000_000_001, 1));
+        let half = behind_a_gap(100_000, 1_001);
+        assert_eq!(half.pending.len(), MAX_PIECES);
+        // What there was no room for counts as missing.
+        let gaps = 100_000 + 1_000 * (100_000 - MAX_PIECES as u64);
+        assert_eq!(half.missing(), gaps);
+    }
+
+    #[test]
+    fn a_longer_piece_hides_none_that_was_captured() {
+        let mut half = behind_a_gap(1, 0);
+        let mut get = segments(">P.[get]").remove(0);
+        get.seq = 1_002;
+        half.push(&get);
+        // The same again, nothing of it captured.
+        let mut again = get.clone();
+        again.payload.to_mut().clear();
+        half.push(&again);
+        get.seq = 1;
+        get.payload.to_mut().truncate(1);
+        get.len = 1;
+        assert!(half.push(&get).is_none());
+        let pieces: Vec<Chunk> = std::iter::from_fn(|| half.next_in_order(false)).collect();
+        let told: Vec<_> = pieces.iter().map(|p| (p.bytes.len(), p.unseen)).collect();
+        assert_eq!(told, [(1, 0), (0, 1_000), (27, 0)]);
     }
 }

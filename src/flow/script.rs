@@ -37,6 +37,7 @@ const PAYLOADS: &[(&str, &str)] = &[
     ("connect", "CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n"),
     ("tunnel", "HTTP/1.1 200 OK\r\n\r\n"),
     ("ssh", "SSH-2.0-x\r\n"),
+    ("x", "x"),
     ("tls", "\x16\x03\x01\x02"),
 ];
 

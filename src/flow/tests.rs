@@ -1,6 +1,6 @@
-use super::script::{TICK, ends, flow_of, play, segments, segments_from};
+use super::script::{TICK, direction, ends, flow_of, play, segments, segments_from};
 use super::*;
-use crate::wire::Options;
+use crate::wire::{Direction, Options};
 
 #[test]
 fn history_and_state_are_zeeks() {
@@ -37,6 +37,40 @@ fn repeated_syns_and_data_are_counted_apart() {
     assert_eq!(flow.syn_retransmits(), 1);
     assert_eq!(flow.retransmits(), 2);
     assert_eq!(flow.request_bytes(), 27);
+}
+
+#[test]
+fn keep_alive_probes_are_no_retransmissions() {
+    for (script, sent_again) in [
+        (">S <S. >. >P.[x] <.", 0),
+        (">S <S. >. >P.[get] <. >P.[x] <.", 0),
+        (">S <S. >. >P.[get] <. <P.[ok] >. >F. <. >P.[x] <.", 0),
+        // Not acknowledged.
+        (">S <S. >. >P.[get] >P.[x] <.", 1),
+    ] {
+        let mut probed = segments(script);
+        let mut sent = 1_001;
+        for segment in &mut probed {
+            if segment.len == 1 {
+                segment.seq = sent - 1;
+            } else if direction(segment) == Direction::ToServer {
+                sent = segment.seq.wrapping_add(segment.space());
+            }
+        }
+        // The reply to a probe acknowledges what was acknowledged before.
+        let last = probed.last_mut().unwrap();
+        if last.len == 0 {
+            last.ack = sent;
+        }
+        let flow = flow_of(&probed);
+        assert_eq!(flow.retransmits(), sent_again, "{script}");
+        assert_eq!(flow.flaws(), Flaws::default(), "{script}");
+        assert_eq!(
+            flow.exchanges().requests(),
+            u32::from(flow.request_bytes() > 0),
+            "{script}"
+        );
+    }
 }
 
 #[test]
