@@ -22,7 +22,7 @@ pub use table::FlowTable;
 pub use zeek::{ConnState, Zeek};
 
 use exchange::Request;
-use half::Half;
+use half::{Half, SeenTo};
 
 /// One connection as its segments tell it.
 #[derive(Clone, Debug)]
@@ -39,9 +39,27 @@ pub struct Flow {
     zeek: Zeek,
     times: Times,
     rst_kind: Option<RstKind>,
+    client_reset: Option<Reset>,
+    server_reset: Option<Reset>,
     flaws: Flaws,
     timestamps: bool,
     kept: Option<Vec<Seen>>,
+}
+
+/// A RST that ended the connection, for all that was seen so far. What its numbers tell is believed
+/// once nothing more can come.
+#[derive(Clone, Copy, Debug)]
+struct Reset {
+    at: Stamp,
+    seq: u32,
+    ack: Option<u32>,
+    /// It answers the SYN.
+    connecting: bool,
+    /// It answers nothing that was seen.
+    unprovoked: bool,
+    /// How much of client and server had been seen by then.
+    client: SeenTo,
+    server: SeenTo,
 }
 
 /// What one flow has allocated and another can use.
@@ -165,6 +183,8 @@ impl Flow {
             zeek: Zeek::new(memory.history),
             times: Times::default(),
             rst_kind: None,
+            client_reset: None,
+            server_reset: None,
             flaws: Flaws {
                 began_inside,
                 // A SYN-ACK answers a SYN.
@@ -207,6 +227,7 @@ impl Flow {
         } else {
             self.push_sync(direction, segment);
             self.miss_syn_ack(direction, segment);
+            self.outlive(direction, segment);
             self.push_ack(direction, segment);
             self.push_data(direction, segment);
         }
@@ -337,7 +358,13 @@ impl Flow {
             if !segment.flags.fin() {
                 self.zeek.gap(opposite(direction));
             }
-            self.deliver(opposite(direction), segment.at);
+            // What it had sent before a RST, or the RST would be outlived.
+            let reset = match direction {
+                Direction::ToServer => self.server_reset,
+                Direction::ToClient => self.client_reset,
+            };
+            let at = reset.map_or(segment.at, |reset| reset.at);
+            self.deliver(opposite(direction), at);
         }
         if direction == Direction::ToClient && !was_acked && self.client.all_acked() {
             self.times.request_acked = Some(segment.at);
@@ -396,16 +423,28 @@ impl Flow {
     /// A RST ends the connection when its sequence number is acceptable to its receiver: while
     /// connecting it must acknowledge the SYN, later lie in the window (RFC 9293 3.5.2, 3.5.3).
     fn push_rst(&mut self, direction: Direction, segment: &Segment) {
+        let connecting = self.times.connected.is_none() && !self.flaws.began_inside;
+        let reset = Reset {
+            at: segment.at,
+            seq: segment.seq,
+            ack: segment.flags.ack().then_some(segment.ack),
+            connecting,
+            unprovoked: !segment.flags.ack() && self.is_unprovoked(segment.at),
+            client: self.client.seen_to(),
+            server: self.server.seen_to(),
+        };
         match direction {
             Direction::ToServer => {
                 if self.client.accepts_reset(segment.seq, &self.server) {
                     self.times.client_rst.get_or_insert(segment.at);
-                    self.client.tell_at_reset(segment.seq);
-                    self.deliver(Direction::ToServer, segment.at);
+                    // Of several the one that tells most.
+                    let known = self
+                        .client_reset
+                        .filter(|known| segment.seq.wrapping_sub(known.seq).cast_signed() <= 0);
+                    self.client_reset = known.or(Some(reset));
                 }
             }
             Direction::ToClient => {
-                let connecting = self.times.connected.is_none() && !self.flaws.began_inside;
                 let acceptable = if connecting {
                     segment.flags.ack() && self.client.is_syn_acked_by(segment.ack)
                 } else {
@@ -414,26 +453,62 @@ impl Flow {
                 if acceptable && self.times.server_rst.is_none() {
                     self.times.server_rst = Some(segment.at);
                     self.rst_kind = rst::kind(segment, self.timestamps, connecting);
-                    self.tell_by_reset(segment, connecting);
+                    self.server_reset = Some(reset);
                 }
             }
         }
     }
 
-    /// A RST's numbers tell what went before it: its own what the server had sent, its acknowledgment
-    /// what had reached the server (RFC 9293 3.10.7).
-    fn tell_by_reset(&mut self, segment: &Segment, connecting: bool) {
-        if connecting {
+    /// What acknowledges something that was sent after a RST shows that the RST ended nothing: it stood
+    /// in the window and not where it had to (RFC 5961 3.2), or somebody else had sent it. Nor did an
+    /// ICMP error end an attempt that its client goes on with (RFC 1122 4.2.3.9).
+    fn outlive(&mut self, direction: Direction, segment: &Segment) {
+        if !segment.flags.ack() {
             return;
         }
-        self.server.tell_at_reset(segment.seq);
-        self.deliver(Direction::ToClient, segment.at);
-        if segment.flags.ack() {
-            self.client.tell_at_reset(segment.ack);
-            self.deliver(Direction::ToServer, segment.at);
-        } else if self.is_unprovoked(segment.at) {
-            self.flaws.hole = true;
-            self.flaws.provocation_missed = true;
+        if direction == Direction::ToServer {
+            self.times.icmp = None;
+        }
+        let is_outlived = |reset: &Reset| match direction {
+            Direction::ToServer => self.server.is_seen_acked(segment.ack, reset.server),
+            Direction::ToClient => self.client.is_seen_acked(segment.ack, reset.client),
+        };
+        if self.client_reset.as_ref().is_some_and(is_outlived) {
+            self.client_reset = None;
+            self.times.client_rst = None;
+        }
+        if self.server_reset.as_ref().is_some_and(is_outlived) {
+            self.server_reset = None;
+            self.times.server_rst = None;
+            self.rst_kind = None;
+        }
+    }
+
+    /// Nothing more will come of it: believes what its resets tell.
+    pub fn settle(&mut self) {
+        if let Some(reset) = self.client_reset.take() {
+            self.client.tell_at_reset(reset.seq);
+            self.deliver(Direction::ToServer, reset.at);
+        }
+        if let Some(reset) = self.server_reset.take() {
+            self.tell_by_reset(&reset);
+        }
+    }
+
+    /// A RST's numbers tell what went before it: its own what the server had sent, its acknowledgment
+    /// what had reached the server (RFC 9293 3.10.7).
+    fn tell_by_reset(&mut self, reset: &Reset) {
+        // What answers the SYN has no number of its own.
+        if !reset.connecting {
+            self.server.tell_at_reset(reset.seq);
+            self.deliver(Direction::ToClient, reset.at);
+            if let Some(ack) = reset.ack {
+                self.client.tell_at_reset(ack);
+                self.deliver(Direction::ToServer, reset.at);
+            } else if reset.unprovoked {
+                self.flaws.hole = true;
+                self.flaws.provocation_missed = true;
+            }
         }
     }
 

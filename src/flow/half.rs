@@ -60,6 +60,9 @@ pub(super) struct Chunk {
     pub(super) unseen: u64,
 }
 
+/// How far one side was seen: whether its SYN was, and then its bytes, a FIN counting one.
+pub(super) type SeenTo = (bool, u64);
+
 impl Half {
     /// A SYN of this side: its number is the initial sequence number.
     pub(super) fn synchronize(&mut self, seq: u32, window_scale: Option<u8>) {
@@ -202,6 +205,20 @@ impl Half {
         }
         self.miss(end);
         end - seen
+    }
+
+    /// How far it was seen so far.
+    pub(super) fn seen_to(&self) -> SeenTo {
+        (self.isn.is_some(), self.shown)
+    }
+
+    /// Whether the peer's `ack` acknowledges something that was seen, and beyond `before`.
+    pub(super) fn is_seen_acked(&self, ack: u32, before: SeenTo) -> bool {
+        let offset = self.base.and_then(|base| self.offset(ack, base));
+        offset.is_some_and(|offset| {
+            let near = offset <= self.sent + MAX_PENDING as u64;
+            near && (self.isn.is_some(), offset.min(self.shown)) > before
+        })
     }
 
     /// A segment of this side's own stands at `seq`: everything before was sent.

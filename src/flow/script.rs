@@ -127,6 +127,7 @@ pub(crate) fn flow_with(segments: &[Segment], protocol: Protocol) -> Flow {
     for segment in &segments[1..] {
         assert!(flow.push(segment), "{segment:?} is of another flow");
     }
+    flow.settle();
     flow
 }
 

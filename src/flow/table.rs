@@ -71,11 +71,12 @@ impl FlowTable {
             .and_then(|i| self.flows.get(&client)?.get(i))
     }
 
-    /// Like [`FlowTable::find`], and takes it out.
+    /// Like [`FlowTable::find`], and takes it out: it is settled then.
     pub fn take(&mut self, client: SocketAddr, from: Stamp, to: Stamp) -> Option<Flow> {
         let i = self.position(client, from, to)?;
         let flows = self.flows.get_mut(&client)?;
-        let flow = flows.remove(i);
+        let mut flow = flows.remove(i);
+        flow.settle();
         if flows.is_empty() {
             self.flows.remove(&client);
         }

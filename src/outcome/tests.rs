@@ -484,6 +484,28 @@ fn icmp_errors_end_a_connection_attempt_only() {
     assert_eq!(after(">S", 11, 0), Outcome::Unreachable);
     assert_eq!(after(">S", 3, 4), Outcome::Unfinished);
     assert_eq!(after(">S <S. >.", 3, 3), Outcome::Unfinished);
+    // One that others than Linux take for a hint, and go on.
+    let before = |script: &str, kind, code| {
+        let segments = segments(script);
+        let mut flow = flow_of(&segments[..1]);
+        flow.push_icmp(&error(kind, code));
+        for segment in &segments[1..] {
+            flow.push(segment);
+        }
+        flow.settle();
+        (live(&flow), flow.is_over())
+    };
+    let served = ">S <S. >. >P.[get] <. <P.[ok] >. <F. >F. <.";
+    for (kind, code) in [(3, 1), (3, 3), (11, 0)] {
+        assert_eq!(before(served, kind, code), (Outcome::Served, true));
+    }
+    assert_eq!(
+        before(">S >S~ <S. >P.[get] <. <F. >.", 3, 1),
+        (Outcome::ClosedEmpty, false)
+    );
+    // A late SYN-ACK is nothing that the client did.
+    assert_eq!(before(">S <S. <S.~", 3, 1), (Outcome::Unreachable, true));
+    assert_eq!(before(">S <S. >R", 3, 1), (Outcome::Unreachable, true));
 }
 
 #[test]
@@ -710,7 +732,8 @@ proptest! {
                 }
             }
         }
-        let flow = flow.unwrap();
+        let mut flow = flow.unwrap();
+        flow.settle();
         live(&flow);
         decision(&flow, Watch::Capture);
         let text = flow.sequence().to_string();

@@ -233,7 +233,9 @@ impl Reading {
     /// The next flow that has ended; of those that were found over together, in the order in which
     /// they did.
     pub fn next_ended(&mut self) -> Option<Ended> {
-        self.ready.pop_front()
+        let mut ended = self.ready.pop_front()?;
+        ended.flow.settle();
+        Some(ended)
     }
 
     /// Takes back a flow whose record was made, for the memory that it took.

@@ -54,6 +54,9 @@ const SCRIPTS: &[&str] = &[
     ">S <S. >. >P.[get] <. <P.[upgrade] >. <P.[ssh] >. >P.[tls] <. <R.",
     ">S <S. >. >P.[connect] <. <P.[tunnel] >. >P.[tls] <. <P.[ssh] >. <F. >F. <.",
     ">S <S. >. >P.[connect] <. <P.[tunnel] >. >P.[tls] <. <P.[ssh] >. <R.",
+    ">S <S. >. >P.[get] <. <P.[ok-head] <P.[he] <R. >. <R",
+    ">S <S. >. >P.[get] >P.[get] <. <P.[ok-head] <R. >P.[tls] <R <R",
+    ">S <S. >. >P.[get] <. <P.[ok-head] >R. <P.[he] <P.[llo] >R",
 ];
 
 /// What missing packets change without leaving a trace in the rest, and why: script, what is lost of
@@ -80,6 +83,12 @@ const UNKNOWABLE: &[(&str, &str, Outcome)] = &[
         ">P.[get]",
         Outcome::Served,
     ),
+    // The client had reset before all of the response was there; for all we see it did behind it.
+    (
+        ">S <S. >. >P.[get] <. <P.[ok-head] >R. <P.[he] <P.[llo] >R",
+        ">R.",
+        Outcome::Served,
+    ),
     // A RST answers a SYN, for all we see.
     (">S <S. >. <R.", "<S. >.", Outcome::Refused),
 ];
@@ -92,8 +101,11 @@ fn may_go_on(said: &Record) -> bool {
 }
 
 fn read_without(script: &str, from: usize, to: usize) -> Vec<Record> {
+    read_segments_without(&segments(script), from, to)
+}
+
+fn read_segments_without(segments: &[Segment], from: usize, to: usize) -> Vec<Record> {
     let mut reading = Reading::new(ServerSide::Port(ends().server.port()), false);
-    let segments = segments(script);
     let kept = segments.iter().enumerate();
     for (_, segment) in kept.filter(|(i, _)| !(from..to).contains(i)) {
         reading.segment(segment);
@@ -131,6 +143,43 @@ fn a_missing_packet_never_decides() {
                     whole.word(),
                     said.outcome.word(),
                     said.caveats.words().collect::<Vec<_>>().join("+")
+                );
+            }
+        }
+    }
+}
+
+/// A RST in the window and not at the next number only asks its receiver whether it is there (RFC 5961
+/// 3.2): a blind attacker sends such ones, and whoever is left of a connection before.
+#[test]
+fn a_reset_that_is_outlived_ends_nothing() {
+    for script in [
+        ">S <S. >. >P.[get] <. <R. >. <P.[ok] >. <F. >F. <.",
+        ">S <S. >. >P.[get] <. <R >. <P.[ok-head] <P.[he] >. <P.[llo] <F. >F. <.",
+        ">S <S. >. >P.[get] <. >R. <. <P.[ok] >. <F. >F. <.",
+        ">S <S. >. >R <. >P.[get] <. <P.[ok] >. <F. >F. <.",
+        ">S <S. >. <R. >. >P.[get] <. <P.[ok] >. <F. >F. <.",
+        ">S <S. >. >P.[get] <P.[ok] >. <R >. >P.[get] <. <P.[ok] >. <F. >F. <.",
+    ] {
+        let mut segments = segments(script);
+        let reset = segments.iter().position(|s| s.flags.rst()).unwrap();
+        segments[reset].seq += 100;
+        let requests = u32::try_from(script.matches("get").count()).unwrap();
+        let len = segments.len();
+        let record = read_segments_without(&segments, len, len).remove(0);
+        assert_eq!(record.outcome, Outcome::Served, "{script}");
+        assert_eq!(record.caveats, Caveats::default(), "{script}");
+        assert_eq!(record.missing, Some(0), "{script}");
+        let counted = (record.requests, record.responses);
+        assert_eq!(counted, (Some(requests), Some(requests)), "{script}");
+        assert_eq!(record.rst_kind, None, "{script}");
+        for (from, run) in (0..len).flat_map(|from| (1..6).map(move |run| (from, run))) {
+            let to = (from + run).min(len);
+            for said in read_segments_without(&segments, from, to) {
+                assert!(
+                    is_right(script, (from, to), Outcome::Served, &said),
+                    "{script} without {from}..{to} is {}",
+                    said.outcome.word()
                 );
             }
         }
