@@ -15,7 +15,7 @@ use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches};
 
 pub(crate) use compare::CompareArgs;
 pub(crate) use demo::DemoArgs;
-pub(crate) use read::ReadArgs;
+pub(crate) use read::{ReadArgs, SideArgs};
 pub(crate) use run::{Format, JobArgs, OutputArgs, RunArgs};
 pub(crate) use serve::{ServeArgs, ServerArgs};
 pub(crate) use slips::url_authority;

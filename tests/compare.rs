@@ -517,14 +517,7 @@ fn other_clients_of_the_server_are_told_from_connections_that_a_run_lost() {
 #[ignore = "needs root, netns, tcpdump, nginx, ethtool"]
 fn two_interfaces_show_the_same_bytes_in_other_segments() {
     enter_namespace();
-    let there = Namespace::new();
-    let veth = "link add near type veth peer name far netns";
-    let veth: Vec<&str> = veth.split(' ').collect();
-    run("ip", &[&veth[..], &[&there.path()]].concat());
-    run("ip", &["addr", "add", "10.0.0.1/24", "dev", "near"]);
-    run("ip", &["link", "set", "near", "up"]);
-    there.run("ip", &["addr", "add", "10.0.0.2/24", "dev", "far"]);
-    there.run("ip", &["link", "set", "far", "up"]);
+    let there = Namespace::linked();
     // Cut up before it leaves, and put together on its way in: what a network card does too.
     there.run("ethtool", &["-K", "far", "tso", "off", "gso", "off"]);
     run("ethtool", &["-K", "near", "gro", "on"]);

@@ -18,7 +18,7 @@ use common::tshark::{Capture, CapturedFlow, CapturedSegment};
 use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
 use nix::unistd::Pid;
 
-use common::{Row, enter_namespace, nft, probe, read_csv, run, run_json, stderr};
+use common::{Row, enter_namespace, nft, probe, read_csv, run_json, stderr};
 
 /// A flow's SYN lies so near to what its row says, or it is another flow's.
 const SAME_SYN_NS: i64 = 1_000_000;
@@ -264,14 +264,7 @@ fn answers_over_ipv6() {
 fn answers_from_another_host() {
     enter_namespace();
     one_processor();
-    let there = Namespace::new();
-    let veth = "link add near type veth peer name far netns";
-    let veth: Vec<&str> = veth.split(' ').collect();
-    run("ip", &[&veth[..], &[&there.path()]].concat());
-    run("ip", &["addr", "add", "10.0.0.1/24", "dev", "near"]);
-    run("ip", &["link", "set", "near", "up"]);
-    there.run("ip", &["addr", "add", "10.0.0.2/24", "dev", "far"]);
-    there.run("ip", &["link", "set", "far", "up"]);
+    let there = Namespace::linked();
     let both = long_answers("near", "10.0.0.2:8080", |command| there.command(command));
     assert_eq!(both.assert_equal(), served(200));
 }

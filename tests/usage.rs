@@ -408,6 +408,9 @@ fn help_goes_to_stdout_and_is_what_was_reviewed() {
     let output = run_probe("read --help");
     assert_eq!(output.status.code(), Some(0));
     insta::assert_snapshot!("help_read", stdout(&output));
+    let output = run_probe("compare --help");
+    assert_eq!(output.status.code(), Some(0));
+    insta::assert_snapshot!("help_compare", stdout(&output));
     let output = run_probe("serve --help");
     assert_eq!(output.status.code(), Some(0));
     insta::assert_snapshot!("help_serve", stdout(&output));

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Parser};
 
+use super::read::SideArgs;
+
 /// Hold a run against an independent capture of it
 ///
 /// Joins the connections of both by their ends and time, and says which agree, which only one of the
@@ -33,18 +35,8 @@ pub(crate) struct CompareArgs {
     #[arg(value_name = "CAPTURE")]
     pub(crate) capture: PathBuf,
 
-    /// The server's port [default: the run's target, or wherever SYNs go]
-    #[arg(
-        long,
-        value_name = "PORT",
-        conflicts_with = "server",
-        help_heading = "Server"
-    )]
-    pub(crate) port: Option<u16>,
-
-    /// The server's address and port
-    #[arg(long, value_name = "ADDR:PORT", help_heading = "Server")]
-    pub(crate) server: Option<String>,
+    #[command(flatten)]
+    pub(crate) side: SideArgs,
 
     /// The two were taken on different interfaces: compare bytes, and the order of SYN, FIN and RST
     #[arg(long, help_heading = "Comparison")]

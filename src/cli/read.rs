@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Args, Parser};
 
 use super::run::OutputArgs;
 
@@ -30,7 +30,21 @@ pub(crate) struct ReadArgs {
     #[arg(value_name = "CAPTURE")]
     pub(crate) capture: PathBuf,
 
-    /// The server's port [default: wherever SYNs go]
+    #[command(flatten)]
+    pub(crate) side: SideArgs,
+
+    /// When the server was signalled, in Unix seconds: since_signal_us counts from then
+    #[arg(long, value_name = "SECONDS", help_heading = "Server")]
+    pub(crate) signal_at: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// Which end of a capture's connections is the server.
+#[derive(Debug, Args)]
+pub(crate) struct SideArgs {
+    /// The server's port [default: that of a run's target, else wherever SYNs go]
     #[arg(
         long,
         value_name = "PORT",
@@ -42,11 +56,4 @@ pub(crate) struct ReadArgs {
     /// The server's address and port
     #[arg(long, value_name = "ADDR:PORT", help_heading = "Server")]
     pub(crate) server: Option<String>,
-
-    /// When the server was signalled, in Unix seconds: since_signal_us counts from then
-    #[arg(long, value_name = "SECONDS", help_heading = "Server")]
-    pub(crate) signal_at: Option<String>,
-
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
 }

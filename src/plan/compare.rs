@@ -35,7 +35,7 @@ impl ComparePlan {
             let packets = args.run.join("run.pcapng");
             spare(csv, &[&args.run, &rows, &packets, &args.capture])?;
         }
-        let side = read::side(args.port, args.server.as_deref())?;
+        let side = read::side(&args.side)?;
         Ok(ComparePlan {
             side: Some(side).filter(|side| *side != ServerSide::FromSyns),
             strictness: if args.across_interfaces {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Outputs, PlanError, outputs, refuse};
-use crate::cli::ReadArgs;
+use crate::cli::{ReadArgs, SideArgs};
 use crate::record::ServerSide;
 use crate::time::Stamp;
 
@@ -27,7 +27,7 @@ impl ReadPlan {
     pub(crate) fn check(args: ReadArgs) -> Result<ReadPlan, PlanError> {
         let outputs = outputs(&args.output, None, &[&args.capture])?;
         Ok(ReadPlan {
-            side: side(args.port, args.server.as_deref())?,
+            side: side(&args.side)?,
             signal: args.signal_at.as_deref().map(signal_at).transpose()?,
             outputs,
             max_lost: args.output.max_lost(),
@@ -36,8 +36,8 @@ impl ReadPlan {
     }
 }
 
-pub(super) fn side(port: Option<u16>, server: Option<&str>) -> Result<ServerSide, PlanError> {
-    match (port, server) {
+pub(super) fn side(args: &SideArgs) -> Result<ServerSide, PlanError> {
+    match (args.port, args.server.as_deref()) {
         (Some(0), _) => refuse("port 0 is no server's; give the port it listened on"),
         (Some(port), _) => Ok(ServerSide::Port(port)),
         (None, Some(text)) => match text.parse() {

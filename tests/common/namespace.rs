@@ -20,6 +20,20 @@ impl Namespace {
         fresh
     }
 
+    /// Another host: one that a veth pair links to this thread's namespace, `near` with 10.0.0.1 here
+    /// and `far` with 10.0.0.2 there.
+    pub(crate) fn linked() -> Namespace {
+        let there = Namespace::new();
+        let veth = "link add near type veth peer name far netns";
+        let veth: Vec<&str> = veth.split(' ').collect();
+        run("ip", &[&veth[..], &[&there.path()]].concat());
+        run("ip", &["addr", "add", "10.0.0.1/24", "dev", "near"]);
+        run("ip", &["link", "set", "near", "up"]);
+        there.run("ip", &["addr", "add", "10.0.0.2/24", "dev", "far"]);
+        there.run("ip", &["link", "set", "far", "up"]);
+        there
+    }
+
     fn current() -> Namespace {
         Namespace(File::open("/proc/thread-self/ns/net").expect("this thread's namespace"))
     }
