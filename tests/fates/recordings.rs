@@ -400,6 +400,29 @@ fn a_connection_with_three_requests_is_recorded_as_served() {
     assert_eq!((&*rows[0]["requests"], &*rows[0]["responses"]), ("3", "3"));
 }
 
+/// A process read the last request and closed, as one does that was told to end.
+#[test]
+#[ignore = "needs root, netns, tcpdump"]
+fn a_last_request_that_is_read_and_not_answered_is_recorded_as_closed_empty() {
+    let recording = Recording::start("keep-alive-closed");
+    let server = listen().serve(|listener| {
+        let mut answered = listener.accept().answer(OK).answer(OK);
+        answered.read_request();
+        drop(answered);
+    });
+    let mut client = Client::connect();
+    for _ in 0..2 {
+        client.ask();
+        client.read(OK.len());
+    }
+    client.ask();
+    Port(PORT).wait_for(State::FinWait2, 1);
+    server.finish();
+    drop(client);
+    let rows = recording.holds("127.0.0.1", &[("closed_empty", 1)]);
+    assert_eq!((&*rows[0]["requests"], &*rows[0]["responses"]), ("3", "2"));
+}
+
 /// The server closed the idle connection, and the next request was on its way.
 #[test]
 #[ignore = "needs root, netns, tcpdump"]
