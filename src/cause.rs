@@ -50,8 +50,8 @@ pub struct Evidence {
     pub request_taken: Option<bool>,
     /// Whether the client sent anything twice: a reply may then answer the repetition.
     pub retransmitted: bool,
-    /// Whether response bytes came once the client had given up.
-    pub answered_late: bool,
+    /// Whether response bytes came: to an earlier request, or once the client had given up.
+    pub answered: bool,
 }
 
 /// A cause with those that fit where it is unknown.
@@ -130,6 +130,10 @@ pub fn find(outcome: Outcome, evidence: &Evidence) -> Option<Finding> {
         },
         // A queued connection gets RST, never FIN; but shutdown() sends FIN over unread data.
         Outcome::ClosedEmpty => &[Cause::AcceptedUnread, Cause::ReadUnanswered],
+        // Whoever answers had accepted it: an earlier request, or after the client had gone.
+        Outcome::ResetEmpty | Outcome::Hung | Outcome::ClientClosed if evidence.answered => {
+            &[Cause::AcceptedUnread, Cause::ReadUnanswered]
+        }
         Outcome::ResetEmpty => match evidence.rst_kind {
             // The same packet for the queue, an unread close and SO_LINGER 0.
             Some(RstKind::Active) => AFTER_ACCEPT_QUEUE,
@@ -140,10 +144,6 @@ pub fn find(outcome: Outcome, evidence: &Evidence) -> Option<Finding> {
             }
             Some(RstKind::Passive) | None => ANY_AFTER_HANDSHAKE,
         },
-        // Whoever answers had accepted it, if only after the client had gone.
-        Outcome::Hung | Outcome::ClientClosed if evidence.answered_late => {
-            &[Cause::AcceptedUnread, Cause::ReadUnanswered]
-        }
         Outcome::Hung | Outcome::ClientClosed => match evidence.request_taken {
             Some(true) => AFTER_ACCEPT_QUEUE,
             // Equally path loss.
@@ -240,13 +240,27 @@ mod tests {
         );
         assert_eq!(candidates(Outcome::Hung, acked(None)).len(), 4);
         let late = Evidence {
-            answered_late: true,
+            answered: true,
             ..acked(Some(true))
         };
         assert_eq!(
             candidates(Outcome::Hung, late),
             ["accepted_unread", "read_unanswered"]
         );
+    }
+
+    #[test]
+    fn a_connection_that_was_answered_before_had_been_accepted() {
+        for kind in [RstKind::Active, RstKind::Passive] {
+            let answered = Evidence {
+                answered: true,
+                ..reset_by(kind)
+            };
+            assert_eq!(
+                candidates(Outcome::ResetEmpty, answered),
+                ["accepted_unread", "read_unanswered"]
+            );
+        }
     }
 
     #[test]

@@ -466,7 +466,7 @@ fn evidence(record: &Record, flow: &Flow) -> cause::Evidence {
         rst_kind: record.rst_kind,
         request_taken: flow.request_taken(),
         retransmitted: flow.retransmits() + flow.syn_retransmits() > 0,
-        answered_late: record.outcome == Outcome::ClientClosed && flow.response_bytes() > 0,
+        answered: flow.response_bytes() > 0,
     }
 }
 

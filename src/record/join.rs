@@ -274,7 +274,7 @@ fn cause_evidence(record: &Record, attempt: &Attempt, flow: Option<&Flow>) -> ca
             None => attempt.request_taken(),
         },
         retransmitted: by_wire.or(by_socket).unwrap_or(true),
-        answered_late: record.response_bytes.is_some_and(|n| n > 0),
+        answered: record.response_bytes.is_some_and(|n| n > 0),
     }
 }
 
