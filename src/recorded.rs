@@ -34,6 +34,9 @@ pub(crate) struct Row {
 /// Why rows could not be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RowsError {
+    /// There is no header.
+    #[error("it is empty: the run was ended before it could write it")]
+    Empty,
     /// The header is another.
     #[error("it has no column `{0}`, which every connections.csv has")]
     Column(&'static str),
@@ -75,6 +78,9 @@ const READ: [&str; 17] = [
 pub(crate) fn rows(input: impl Read) -> Result<Vec<Row>, RowsError> {
     let mut reader = csv::Reader::from_reader(input);
     let header = reader.headers()?;
+    if header.is_empty() {
+        return Err(RowsError::Empty);
+    }
     let place = |name: &'static str| {
         let found = header.iter().position(|column| column == name);
         found.ok_or(RowsError::Column(name))
@@ -251,6 +257,15 @@ mod tests {
                 first_byte: None,
                 end: None,
             }]
+        );
+    }
+
+    #[test]
+    fn an_empty_file_is_called_so() {
+        let said = rows(&b""[..]).unwrap_err().to_string();
+        assert_eq!(
+            said,
+            "it is empty: the run was ended before it could write it"
         );
     }
 
