@@ -65,6 +65,14 @@ impl Sequence {
         &self.steps
     }
 
+    /// The segments one by one, each a step of its own.
+    pub fn unfolded(&self) -> impl Iterator<Item = Step> {
+        self.steps().iter().flat_map(|&step| {
+            let times = usize::try_from(step.times).unwrap_or(usize::MAX);
+            std::iter::repeat_n(Step { times: 1, ..step }, times)
+        })
+    }
+
     /// Whether nothing was seen.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::outcome::{Outcome, decide};
 use crate::record::SETTLE;
+use crate::sequence::Step;
 use crate::time::Stamp;
 
 /// Judges each pair.
@@ -154,15 +155,14 @@ impl Bench<'_> {
                 Kind::OnlyRun => {
                     let missing = &mine[difference.run];
                     let hole = holes::proves(theirs, missing);
-                    let at = self.offset.to_capture(missing.at);
-                    self.missing(Side::Capture, at, hole)
+                    self.missing(Side::Capture, missing.at, hole)
                 }
                 Kind::OnlyCapture => {
                     let missing = &theirs[difference.capture];
                     let hole = holes::proves(mine, missing);
                     let at = self.offset.to_run(missing.at);
                     let settled = || self.is_settled(run, mine, at);
-                    self.missing(Side::Run, at, hole)
+                    self.missing(Side::Run, missing.at, hole)
                         .or_else(|| settled().then_some(Reason::Settled))
                 }
                 Kind::Header | Kind::Payload | Kind::Order => None,
@@ -174,11 +174,11 @@ impl Bench<'_> {
         }
     }
 
-    /// Why a side lacks a segment of that time, by its own clock.
+    /// Why a side lacks a segment that the other saw `at` that time, by the other's clock.
     fn missing(&self, side: Side, at: Stamp, hole: bool) -> Option<Reason> {
-        let told = match side {
-            Side::Run => self.run,
-            Side::Capture => self.capture,
+        let (told, at) = match side {
+            Side::Run => (self.run, self.offset.to_run(at)),
+            Side::Capture => (self.capture, self.offset.to_capture(at)),
         };
         let (first, last) = told.span?;
         if at < first + CROSSING {
@@ -199,11 +199,7 @@ impl Bench<'_> {
     fn bytes(&mut self, (mine, theirs): (&[Noted], &[Noted]), pair: &mut Pair) {
         let found = ranges::compare(mine, theirs);
         for missing in found.bytes {
-            let at = match missing.lacking {
-                Side::Run => self.offset.to_run(missing.at),
-                Side::Capture => self.offset.to_capture(missing.at),
-            };
-            let reason = self.missing(missing.lacking, at, missing.acknowledged);
+            let reason = self.missing(missing.lacking, missing.at, missing.acknowledged);
             pair.findings.push(Finding {
                 what: What::Bytes(missing),
                 reason,
@@ -217,10 +213,6 @@ impl Bench<'_> {
         }
         pair.in_part = found.unseen.len() as u64;
         for missing in found.marks {
-            let at = match missing.lacking {
-                Side::Run => self.offset.to_run(missing.at),
-                Side::Capture => self.offset.to_capture(missing.at),
-            };
             // A SYN or FIN that is proven to have been missed is told of among the bytes.
             let among_bytes = missing.counts && pair.findings.iter().any(|found| {
                 matches!(found.what, What::Bytes(bytes) if bytes.lacking == missing.lacking && bytes.at == missing.at)
@@ -228,7 +220,7 @@ impl Bench<'_> {
             if !among_bytes {
                 pair.findings.push(Finding {
                     what: What::Marks,
-                    reason: self.missing(missing.lacking, at, false),
+                    reason: self.missing(missing.lacking, missing.at, false),
                 });
             }
         }
@@ -244,7 +236,7 @@ impl Bench<'_> {
         let Some(sequence) = run.trace.sequence() else {
             return;
         };
-        let mine = steps::unfold(&sequence);
+        let mine: Vec<Step> = sequence.unfolded().collect();
         let aligned = steps::align(&mine, theirs);
         pair.matched = aligned.matched;
         pair.crossed = aligned.crossed;
@@ -279,7 +271,7 @@ impl Bench<'_> {
                 reason: self
                     .missing(
                         Side::Run,
-                        by_run,
+                        theirs[at].at,
                         run.caveats.hole && theirs[at].space() > 0,
                     )
                     .filter(|reason| !matches!(reason, Reason::Before(_)))

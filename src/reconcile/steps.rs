@@ -3,7 +3,7 @@
 
 use super::Noted;
 use super::align::{CROSSING, apart, may_cross};
-use crate::sequence::{Sequence, Step};
+use crate::sequence::Step;
 
 /// Beyond so many comparisons what differs is not aligned any further.
 const MAX_WORK: usize = 4_000_000;
@@ -19,17 +19,6 @@ pub(super) struct StepAlignment {
     pub(super) matched: u64,
     /// Segments that crossed each other so closely that their order says nothing.
     pub(super) crossed: u64,
-}
-
-/// The steps one by one.
-pub(super) fn unfold(sequence: &Sequence) -> Vec<Step> {
-    let steps = sequence.steps().iter();
-    steps
-        .flat_map(|&step| {
-            let times = usize::try_from(step.times).unwrap_or(usize::MAX);
-            std::iter::repeat_n(Step { times: 1, ..step }, times)
-        })
-        .collect()
 }
 
 fn step(noted: &Noted) -> Step {

@@ -136,13 +136,7 @@ fn millis(ns: i64) -> String {
 
 /// Its segments, one by one.
 fn steps(account: &Account) -> Option<Vec<Step>> {
-    let sequence = account.trace.sequence()?;
-    let steps = sequence.steps().iter();
-    let unfolded = steps.flat_map(|&step| {
-        let times = usize::try_from(step.times).unwrap_or(usize::MAX);
-        std::iter::repeat_n(Step { times: 1, ..step }, times)
-    });
-    Some(unfolded.collect())
+    Some(account.trace.sequence()?.unfolded().collect())
 }
 
 /// Which place of a side is marked, and whether a segment stands there.
