@@ -247,7 +247,7 @@ fn tshark_and_capinfos_find_nothing_wrong() {
 }
 
 #[test]
-#[ignore = "needs root, netns, tshark, nginx"]
+#[ignore = "needs root, netns, tcpdump, tshark, nginx, curl"]
 fn the_packets_are_those_that_tcpdump_saw_of_our_connections_and_no_others() {
     enter_namespace();
     let nginx = Nginx::on(NGINX.parse().unwrap(), 20 << 10);

@@ -5,7 +5,7 @@ use crate::fate::{Fate, REFUSED, Vantage, probe_rows};
 use crate::fate_server::{CONNECTIONS, Listener, Server};
 
 /// Treats SYNs as `verdict` says.
-fn firewall(verdict: &str) {
+pub(crate) fn firewall(verdict: &str) {
     nft(&format!(
         "table inet fate {{
             chain input {{

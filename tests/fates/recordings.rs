@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use crate::common::namespace::Namespace;
 use crate::common::process::{OwnServer, ruby};
 use crate::common::tshark::Capture;
-use crate::common::{self, Row, enter_namespace, nft, rows, run, stderr};
+use crate::common::{self, Row, enter_namespace, rows, run, stderr};
 use crate::fate::{GATED, Vantage, probe_rows};
 use crate::fate_server::{Bell, Connection, Listener};
 use crate::kernel::{Port, State};
@@ -206,14 +206,7 @@ fn a_port_without_a_listener_is_recorded_as_refused() {
 /// Answers SYNs as `verdict` says, and records five.
 fn firewall(name: &'static str, outcome: &str, verdict: &str, options: &str) {
     let recording = Recording::start(name);
-    nft(&format!(
-        "table inet fate {{
-            chain input {{
-                type filter hook input priority 0;
-                tcp flags == syn {verdict}
-            }}
-        }}"
-    ));
+    crate::firewall::firewall(verdict);
     let server = listen().serve(|listener| listener);
     connect(options);
     server.finish();
