@@ -12,6 +12,7 @@ const PURE: &[&str] = &[
     "http",
     "sequence",
     "outcome",
+    "kernel",
     "cause",
     "record",
     "summary",
