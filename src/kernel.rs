@@ -3,10 +3,17 @@
 //! the vantages, what they prove to [`cause`](crate::cause).
 
 mod diag;
+mod history;
+mod lives;
+mod side;
+mod sight;
 mod trace;
 
-pub use diag::{Counters, Listening, Owner, Poll, Polled};
-pub use trace::{Comm, Lost, Task, Traced, TracedWhat};
+pub use diag::{Counters, DiagTable, Length, Listening, Owner, Poll, Polled, Queue};
+pub use lives::Life;
+pub use side::{Act, DiagSide, Reset, ResetBy, TraceSide, Unread};
+pub use sight::Sight;
+pub use trace::{Able, Accepted, Comm, Course, Lost, Task, TraceTable, Traced, TracedWhat};
 
 /// A TCP socket's state; numbers as in include/net/tcp_states.h, which are part of the ABI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,9 +1,15 @@
-//! What sock_diag answered.
+//! What sock_diag answered, and what such answers add up to.
+
+mod queue;
+mod table;
 
 use std::net::SocketAddr;
 
 use super::TcpState;
 use crate::time::Stamp;
+
+pub use queue::{Length, Queue};
+pub use table::DiagTable;
 
 /// One round of questions, answered in this order: counters, listeners, connections.
 #[derive(Clone, Debug, Default)]

@@ -1,10 +1,17 @@
-//! What a tracepoint saw.
+//! What a tracepoint saw, and what such events add up to.
+
+mod accepts;
+mod course;
+mod table;
 
 use std::fmt;
 
 use super::TcpState;
 use crate::time::Stamp;
 use crate::wire::Ends;
+
+pub use course::{Accepted, Course};
+pub use table::{Able, TraceTable};
 
 /// The name of a thread as the kernel holds it (TASK_COMM_LEN).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -116,8 +123,8 @@ pub enum TracedWhat {
     ShutDown,
     /// A process of the server's got a signal (signal:signal_deliver).
     Signalled {
-        /// Which, by number.
-        signal: i32,
+        /// Its name, as in `SIGTERM`.
+        signal: Box<str>,
     },
     /// A process of the server's ended: its last thread (sched:sched_process_exit).
     Exited,

@@ -1,0 +1,193 @@
+//! Puts the answers of sock_diag together by connection. They come in the order in which they were
+//! asked for.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+
+use foldhash::fast::RandomState;
+
+use super::{Counters, Listening, Owner, Poll, Polled, Queue};
+use crate::kernel::history::History;
+use crate::kernel::lives::{Life, Lives};
+use crate::kernel::{Act, DiagSide, Sight, TcpState, Unread};
+use crate::time::Stamp;
+
+/// The connections of one server, as sock_diag tells of them.
+#[derive(Debug)]
+pub struct DiagTable {
+    /// List what was seen of each connection.
+    keep: bool,
+    connections: Lives<Connection>,
+    /// Those that the last answer held.
+    found: HashSet<SocketAddr, RandomState>,
+    /// When connections were last asked for.
+    asked: Option<Stamp>,
+    counters: History<Counters>,
+    latest: Option<Counters>,
+    listening: History<bool>,
+    queue: Queue,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Connection {
+    side: DiagSide,
+    /// The last question to which it was found.
+    found: Option<Stamp>,
+    /// Whether a later one no longer found it.
+    gone: bool,
+    /// The counters when it was last found in the accept queue, or before.
+    counters: Option<Counters>,
+    sights: Vec<Sight>,
+}
+
+impl DiagTable {
+    /// An empty table. With `keep` what was seen of each connection is listed.
+    pub fn new(keep: bool) -> DiagTable {
+        DiagTable {
+            keep,
+            connections: Lives::default(),
+            found: HashSet::default(),
+            asked: None,
+            counters: History::default(),
+            latest: None,
+            listening: History::default(),
+            queue: Queue::default(),
+        }
+    }
+
+    /// Whether connections were asked for at `at` or later.
+    pub fn knows(&self, at: Stamp) -> bool {
+        self.asked.is_some_and(|asked| asked >= at)
+    }
+
+    /// How long the listeners' queues were.
+    pub fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// Takes the answers to a round of questions; returns what changed of the listeners.
+    pub fn push(&mut self, poll: &Poll) -> Option<Sight> {
+        let Poll {
+            asked, answered, ..
+        } = *poll;
+        if let Some(counters) = poll.counters {
+            self.counters.push(asked, answered, counters);
+            self.latest = Some(counters);
+        }
+        let listeners = poll.listeners.as_deref();
+        let changed = listeners.and_then(|listeners| self.listeners(asked, answered, listeners));
+        if let Some(connections) = &poll.connections {
+            self.asked = Some(asked);
+            let found: HashSet<_, _> = connections.iter().map(|one| one.client).collect();
+            for client in self.found.difference(&found) {
+                if let Some(known) = self.connections.latest(*client, asked) {
+                    known.gone = true;
+                }
+            }
+            self.found = found;
+            for polled in connections {
+                self.connection(asked, answered, polled);
+            }
+        }
+        changed
+    }
+
+    fn listeners(
+        &mut self,
+        asked: Stamp,
+        answered: Stamp,
+        listeners: &[Listening],
+    ) -> Option<Sight> {
+        self.listening.push(asked, answered, !listeners.is_empty());
+        let queued = listeners.iter().map(|one| one.queued).sum();
+        let limit = listeners.iter().map(|one| one.limit).max();
+        let changed = self.queue.push(answered, queued, limit);
+        let detail = match limit {
+            Some(limit) => format!("queued={queued} limit={limit}"),
+            None => "nobody listens".to_owned(),
+        };
+        changed.then(|| Sight::polled(answered, "listener", None, Some(detail)))
+    }
+
+    fn connection(&mut self, asked: Stamp, answered: Stamp, polled: &Polled) {
+        use TcpState::{CloseWait, Established, NewSynRecv, SynRecv};
+        let known = match self.connections.latest(polled.client, answered) {
+            Some(known) if !known.gone => known,
+            Some(_) | None => self.connections.begin(polled.client, answered),
+        };
+        known.found = Some(asked);
+        let side = &mut known.side;
+        let event = match (polled.state, polled.owner) {
+            (_, Owner::File { pid, .. }) => {
+                let act = Act { at: answered, pid };
+                if let Established | CloseWait = polled.state {
+                    side.unread = Some(Unread {
+                        at: asked,
+                        bytes: polled.unread,
+                    });
+                }
+                let first = side.owned.is_none();
+                side.owned.get_or_insert(act);
+                first.then_some("owned")
+            }
+            (SynRecv | NewSynRecv, Owner::Nobody) => {
+                let first = side.half_open.is_none();
+                side.half_open = Some(asked);
+                first.then_some("half_open")
+            }
+            (Established | CloseWait, Owner::Nobody) => {
+                let first = side.queued.is_none();
+                side.queued = Some(asked);
+                known.counters = self.latest;
+                first.then_some("queued")
+            }
+            // Closed by its process, it has nobody again.
+            (_, Owner::Nobody) => None,
+        };
+        if let Some(event) = event.filter(|_| self.keep) {
+            let pid = side.owned.and_then(|owned| owned.pid);
+            let detail = format!("unread={}", polled.unread);
+            known
+                .sights
+                .push(Sight::polled(answered, event, pid, Some(detail)));
+        }
+    }
+
+    /// Gives away what is known of a connection that `client` had, and what was seen of it. Of one
+    /// that was never found it is known whether somebody listened.
+    pub fn take(&mut self, client: SocketAddr, life: Life) -> (DiagSide, Vec<Sight>) {
+        let known = self.connections.take(client, life).unwrap_or_default();
+        let mut side = known.side;
+        side.listening = self.listening.at(life.opened).copied();
+        let before = self.counters.by(life.opened);
+        side.overflowed = self.moved(before, life.end, |counters| counters.listen_overflows);
+        side.aborts = self.moved(known.counters.as_ref(), life.end, |counters| {
+            Some(counters.abort_on_close? + counters.abort_on_data?)
+        });
+        let outlived = known.found.map(|found| found >= life.end);
+        side.outlived = outlived.filter(|_| self.knows(life.end));
+        (side, known.sights)
+    }
+
+    /// Whether a counter moved between that answer and the first that was asked for after `end`.
+    fn moved(
+        &self,
+        before: Option<&Counters>,
+        end: Stamp,
+        counter: impl Fn(&Counters) -> Option<u64>,
+    ) -> Option<bool> {
+        let before = counter(before?)?;
+        let after = counter(self.counters.from(end)?)?;
+        Some(after != before)
+    }
+
+    /// Lets go of connections of which nothing was seen since `at`, and of what was answered before.
+    pub fn forget(&mut self, at: Stamp) {
+        self.connections.forget(at);
+        self.counters.forget(at);
+        self.listening.forget(at);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+//! What is known by connection, where one 4-tuple may have been several connections, one after the
+//! other.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use foldhash::fast::RandomState;
+
+use crate::time::Stamp;
+
+/// When a connection lived, as its client saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// Its SYN, or the connect call.
+    pub opened: Stamp,
+    /// When its client let go of it: by then it is no other connection.
+    pub closed: Stamp,
+    /// What decided its outcome.
+    pub end: Stamp,
+}
+
+/// Connections of one server by their client's end.
+#[derive(Clone, Debug)]
+pub(super) struct Lives<T> {
+    by_client: HashMap<SocketAddr, Vec<Entry<T>>, RandomState>,
+}
+
+#[derive(Clone, Debug)]
+struct Entry<T> {
+    /// The first that was seen of it.
+    began: Stamp,
+    /// The last that was.
+    last: Stamp,
+    known: T,
+}
+
+impl<T> Default for Lives<T> {
+    fn default() -> Lives<T> {
+        Lives {
+            by_client: HashMap::default(),
+        }
+    }
+}
+
+impl<T: Default> Lives<T> {
+    /// A new connection from `client`.
+    pub(super) fn begin(&mut self, client: SocketAddr, at: Stamp) -> &mut T {
+        let entries = self.by_client.entry(bare(client)).or_default();
+        entries.push(Entry {
+            began: at,
+            last: at,
+            known: T::default(),
+        });
+        let newest = entries.len() - 1;
+        &mut entries[newest].known
+    }
+
+    /// The latest connection from `client`, of which something was seen now.
+    pub(super) fn latest(&mut self, client: SocketAddr, at: Stamp) -> Option<&mut T> {
+        self.find(client, at, |_| true)
+    }
+
+    /// The latest of those for which `is` holds, of which something was seen now.
+    pub(super) fn find(
+        &mut self,
+        client: SocketAddr,
+        at: Stamp,
+        is: impl Fn(&T) -> bool,
+    ) -> Option<&mut T> {
+        let entries = self.by_client.get_mut(&bare(client))?;
+        let entry = entries.iter_mut().rev().find(|entry| is(&entry.known))?;
+        entry.last = entry.last.max(at);
+        Some(&mut entry.known)
+    }
+
+    /// Gives away the connection from `client` that lived then: the latest that had begun before its
+    /// client let go of it and was still seen once it was opened. Older ones are let go of.
+    pub(super) fn take(&mut self, client: SocketAddr, life: Life) -> Option<T> {
+        let client = bare(client);
+        let entries = self.by_client.get_mut(&client)?;
+        let later = entries.partition_point(|entry| entry.began <= life.closed);
+        let rest = entries.split_off(later);
+        let taken = entries.pop().filter(|entry| entry.last >= life.opened);
+        *entries = rest;
+        if entries.is_empty() {
+            self.by_client.remove(&client);
+        }
+        taken.map(|entry| entry.known)
+    }
+
+    /// Lets go of what was last seen before `at`.
+    pub(super) fn forget(&mut self, at: Stamp) {
+        self.by_client.retain(|_, entries| {
+            entries.retain(|entry| entry.last >= at);
+            !entries.is_empty()
+        });
+    }
+}
+
+/// Addresses as packets carry them: without a link-local address's scope.
+fn bare(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip(), address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLIENT: &str = "127.0.0.1:40000";
+
+    fn life(opened: i64, closed: i64) -> Life {
+        Life {
+            opened: Stamp(opened),
+            closed: Stamp(closed),
+            end: Stamp(closed),
+        }
+    }
+
+    #[test]
+    fn each_connection_of_a_4_tuple_is_found_by_its_time() {
+        let client = CLIENT.parse().unwrap();
+        let mut lives = Lives::default();
+        *lives.begin(client, Stamp(10)) = "first";
+        *lives.begin(client, Stamp(30)) = "second";
+        assert_eq!(lives.clone().take(client, life(9, 20)), Some("first"));
+        assert_eq!(lives.clone().take(client, life(29, 40)), Some("second"));
+        // Ended before it was opened.
+        assert_eq!(lives.clone().take(client, life(12, 20)), None);
+        lives.latest(client, Stamp(35));
+        lives.forget(Stamp(33));
+        assert_eq!(lives.take(client, life(29, 40)), Some("second"));
+        assert!(lives.by_client.is_empty());
+    }
+}
