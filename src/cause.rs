@@ -1,8 +1,13 @@
 //! The server's part in an outcome, as far as the evidence goes. Packets and sockets prove little of
-//! it: where more than one cause fits, this says `unknown` and lists them. It never guesses.
+//! it, the server's kernel most: where more than one cause fits, this says `unknown` and lists them.
+//! It never guesses.
+
+mod proof;
 
 use crate::flow::RstKind;
 use crate::outcome::Outcome;
+
+pub use proof::{Known, Proof};
 
 /// What the server did, or did not do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,15 +57,33 @@ pub struct Evidence {
     pub retransmitted: bool,
     /// Whether response bytes came: to an earlier request, or once the client had given up.
     pub answered: bool,
+    /// What the server's kernel proves.
+    pub proof: Proof,
 }
 
 /// A cause with those that fit where it is unknown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// What is proven.
     pub cause: Cause,
-    /// What fits; empty where the cause is proven.
-    pub candidates: &'static [Cause],
+    /// What fits; empty where the cause is proven, and where nothing does.
+    pub candidates: Vec<Cause>,
+}
+
+impl Finding {
+    fn proven(cause: Cause) -> Finding {
+        Finding {
+            cause,
+            candidates: Vec::new(),
+        }
+    }
+
+    fn one_of(candidates: Vec<Cause>) -> Finding {
+        Finding {
+            cause: Cause::Unknown,
+            candidates,
+        }
+    }
 }
 
 /// Whether sending the request again could do its work twice.
@@ -85,6 +108,7 @@ impl RetrySafe {
     }
 }
 
+const ACCEPTED: &[Cause] = &[Cause::AcceptedUnread, Cause::ReadUnanswered];
 const AFTER_ACCEPT_QUEUE: &[Cause] = &[
     Cause::NeverAccepted,
     Cause::AcceptedUnread,
@@ -105,23 +129,68 @@ const ANY_WHILE_SILENT: &[Cause] = &[
 
 /// The cause of `outcome` on that evidence; none for outcomes that have no server's part.
 pub fn find(outcome: Outcome, evidence: &Evidence) -> Option<Finding> {
-    let candidates: &'static [Cause] = match outcome {
+    let proof = &evidence.proof;
+    let finding = match outcome {
         Outcome::Served | Outcome::LocalError | Outcome::Unreachable | Outcome::Unfinished => {
             return None;
         }
         Outcome::Malformed | Outcome::Truncated | Outcome::ResetMidway | Outcome::Stalled => {
-            return Some(Finding {
-                cause: Cause::AnsweredPartly,
-                candidates: &[],
-            });
+            Finding::proven(Cause::AnsweredPartly)
         }
-        // A bare RST or ICMP error may come from a firewall too.
-        Outcome::Refused => &[Cause::NotListening],
-        // Or the SYN, or its answer, was lost on the way.
-        Outcome::Unanswered => &[Cause::QueueFull],
+        Outcome::Refused => match proof.listened {
+            Some(false) => Finding::proven(Cause::NotListening),
+            // A bare RST or ICMP error may come from a firewall too.
+            None => Finding::one_of(vec![Cause::NotListening]),
+            // It does.
+            Some(true) => Finding::one_of(Vec::new()),
+        },
+        Outcome::Unanswered => match (proof.listened, proof.overflowed) {
+            (_, Some(true)) => Finding::proven(Cause::QueueFull),
+            // The SYN, or its answer, was lost on the way.
+            (Some(false), _) | (_, Some(false)) => Finding::one_of(Vec::new()),
+            (_, None) => Finding::one_of(vec![Cause::QueueFull]),
+        },
+        Outcome::ResetOnConnect
+        | Outcome::ClosedEmpty
+        | Outcome::ResetEmpty
+        | Outcome::Hung
+        | Outcome::ClientClosed => match how_far(outcome, evidence) {
+            Some(cause) => Finding::proven(cause),
+            None => Finding::one_of(candidates(outcome, evidence)),
+        },
+    };
+    Some(finding)
+}
+
+/// How far a connection is proven to have come at the server, which took it and answered nothing.
+fn how_far(outcome: Outcome, evidence: &Evidence) -> Option<Cause> {
+    let proof = &evidence.proof;
+    let was_reset = matches!(outcome, Outcome::ResetOnConnect | Outcome::ResetEmpty);
+    let refused_late = was_reset && evidence.rst_kind == Some(RstKind::Passive);
+    match (proof.accepted, proof.read) {
+        (_, Some(true)) => Some(Cause::ReadUnanswered),
+        (Some(true), Some(false)) => Some(Cause::AcceptedUnread),
+        // A RST to the last ACK of a handshake, by a listener whose queue had filled meanwhile
+        // (tcp_abort_on_overflow). Had the listener been gone, its requests would be reset so too.
+        (Some(false) | None, _)
+            if refused_late && proof.overflowed == Some(true) && proof.listens == Some(true) =>
+        {
+            Some(Cause::QueueFull)
+        }
+        (Some(false), _) if proof.half_open && evidence.request_taken == Some(false) => {
+            Some(Cause::HandshakeLimbo)
+        }
+        (Some(false), _) => Some(Cause::NeverAccepted),
+        (Some(true) | None, _) => None,
+    }
+}
+
+/// What fits where nothing is proven.
+fn candidates(outcome: Outcome, evidence: &Evidence) -> Vec<Cause> {
+    let all = match outcome {
         // Nothing had been sent that could have been read.
         Outcome::ResetOnConnect => match evidence.rst_kind {
-            Some(RstKind::Active) => &[Cause::NeverAccepted, Cause::AcceptedUnread],
+            Some(RstKind::Active) => &[Cause::NeverAccepted, Cause::AcceptedUnread][..],
             Some(RstKind::Passive) | None => &[
                 Cause::QueueFull,
                 Cause::NeverAccepted,
@@ -129,11 +198,9 @@ pub fn find(outcome: Outcome, evidence: &Evidence) -> Option<Finding> {
             ],
         },
         // A queued connection gets RST, never FIN; but shutdown() sends FIN over unread data.
-        Outcome::ClosedEmpty => &[Cause::AcceptedUnread, Cause::ReadUnanswered],
+        Outcome::ClosedEmpty => ACCEPTED,
         // Whoever answers had accepted it: an earlier request, or after the client had gone.
-        Outcome::ResetEmpty | Outcome::Hung | Outcome::ClientClosed if evidence.answered => {
-            &[Cause::AcceptedUnread, Cause::ReadUnanswered]
-        }
+        _ if evidence.answered => ACCEPTED,
         Outcome::ResetEmpty => match evidence.rst_kind {
             // The same packet for the queue, an unread close and SO_LINGER 0.
             Some(RstKind::Active) => AFTER_ACCEPT_QUEUE,
@@ -144,25 +211,47 @@ pub fn find(outcome: Outcome, evidence: &Evidence) -> Option<Finding> {
             }
             Some(RstKind::Passive) | None => ANY_AFTER_HANDSHAKE,
         },
-        Outcome::Hung | Outcome::ClientClosed => match evidence.request_taken {
+        _ => match evidence.request_taken {
             Some(true) => AFTER_ACCEPT_QUEUE,
             // Equally path loss.
             Some(false) => &[Cause::HandshakeLimbo],
             None => ANY_WHILE_SILENT,
         },
     };
-    Some(Finding {
-        cause: Cause::Unknown,
-        candidates,
-    })
+    let Proof {
+        accepted,
+        read,
+        overflowed,
+        ..
+    } = evidence.proof;
+    let fits = |cause: &Cause| match cause {
+        Cause::ReadUnanswered => read != Some(false),
+        Cause::NeverAccepted | Cause::HandshakeLimbo => accepted != Some(true),
+        Cause::QueueFull => accepted != Some(true) && overflowed != Some(false),
+        Cause::NotListening | Cause::AcceptedUnread | Cause::AnsweredPartly | Cause::Unknown => {
+            true
+        }
+    };
+    all.iter().copied().filter(fits).collect()
 }
 
 /// Whether the request may be sent again; none for outcomes where the question does not arise.
-pub fn retry_safe(outcome: Outcome) -> Option<RetrySafe> {
-    match outcome {
-        Outcome::Served | Outcome::LocalError | Outcome::Unreachable | Outcome::Unfinished => None,
+pub fn retry_safe(outcome: Outcome, evidence: &Evidence) -> Option<RetrySafe> {
+    let proof = &evidence.proof;
+    Some(match outcome {
+        Outcome::Served | Outcome::LocalError | Outcome::Unreachable | Outcome::Unfinished => {
+            return None;
+        }
         // No SYN-ACK, and the SYN carried no data; or the end came before the first byte left.
-        Outcome::Refused | Outcome::Unanswered | Outcome::ResetOnConnect => Some(RetrySafe::Yes),
+        Outcome::Refused | Outcome::Unanswered | Outcome::ResetOnConnect => RetrySafe::Yes,
+        _ if proof.ever_read => RetrySafe::No,
+        // Nobody had read, and with its own RST the server threw away what there was to read.
+        Outcome::ResetEmpty if proof.reset && proof.read == Some(false) => RetrySafe::Yes,
+        // A listener that has no room gives it to nobody.
+        Outcome::ResetEmpty if how_far(outcome, evidence) == Some(Cause::QueueFull) => {
+            RetrySafe::Yes
+        }
+        // Where the client gave up, or a FIN left the other direction open, it may still be read.
         Outcome::Malformed
         | Outcome::ClosedEmpty
         | Outcome::ResetEmpty
@@ -170,127 +259,9 @@ pub fn retry_safe(outcome: Outcome) -> Option<RetrySafe> {
         | Outcome::Truncated
         | Outcome::ResetMidway
         | Outcome::Stalled
-        | Outcome::ClientClosed => Some(RetrySafe::Unknown),
-    }
+        | Outcome::ClientClosed => RetrySafe::Unknown,
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn candidates(outcome: Outcome, evidence: Evidence) -> Vec<&'static str> {
-        let finding = find(outcome, &evidence).unwrap();
-        assert_eq!(
-            finding.cause == Cause::Unknown,
-            !finding.candidates.is_empty()
-        );
-        finding.candidates.iter().map(|c| c.word()).collect()
-    }
-
-    fn reset_by(kind: RstKind) -> Evidence {
-        Evidence {
-            rst_kind: Some(kind),
-            request_taken: Some(true),
-            ..Evidence::default()
-        }
-    }
-
-    #[test]
-    fn packets_cannot_tell_queue_reset_unread_close_and_linger_0_apart() {
-        assert_eq!(
-            candidates(Outcome::ResetEmpty, reset_by(RstKind::Active)),
-            ["never_accepted", "accepted_unread", "read_unanswered"]
-        );
-    }
-
-    #[test]
-    fn a_passive_reset_of_the_request_is_deferred_accept_or_overflow() {
-        assert_eq!(
-            candidates(Outcome::ResetEmpty, reset_by(RstKind::Passive)),
-            ["queue_full", "never_accepted"]
-        );
-        let again = Evidence {
-            retransmitted: true,
-            ..reset_by(RstKind::Passive)
-        };
-        assert_eq!(candidates(Outcome::ResetEmpty, again).len(), 4);
-    }
-
-    #[test]
-    fn a_fin_proves_accept_and_not_read() {
-        assert_eq!(
-            candidates(Outcome::ClosedEmpty, Evidence::default()),
-            ["accepted_unread", "read_unanswered"]
-        );
-    }
-
-    #[test]
-    fn an_acknowledged_request_rules_out_limbo() {
-        let acked = |request_taken| Evidence {
-            request_taken,
-            ..Evidence::default()
-        };
-        assert_eq!(
-            candidates(Outcome::Hung, acked(Some(true))),
-            ["never_accepted", "accepted_unread", "read_unanswered"]
-        );
-        assert_eq!(
-            candidates(Outcome::Hung, acked(Some(false))),
-            ["handshake_limbo"]
-        );
-        assert_eq!(candidates(Outcome::Hung, acked(None)).len(), 4);
-        let late = Evidence {
-            answered: true,
-            ..acked(Some(true))
-        };
-        assert_eq!(
-            candidates(Outcome::Hung, late),
-            ["accepted_unread", "read_unanswered"]
-        );
-    }
-
-    #[test]
-    fn a_connection_that_was_answered_before_had_been_accepted() {
-        for kind in [RstKind::Active, RstKind::Passive] {
-            let answered = Evidence {
-                answered: true,
-                ..reset_by(kind)
-            };
-            assert_eq!(
-                candidates(Outcome::ResetEmpty, answered),
-                ["accepted_unread", "read_unanswered"]
-            );
-        }
-    }
-
-    #[test]
-    fn response_bytes_prove_a_partial_answer() {
-        for outcome in [Outcome::Truncated, Outcome::ResetMidway, Outcome::Stalled] {
-            let finding = find(outcome, &Evidence::default()).unwrap();
-            assert_eq!(finding.cause, Cause::AnsweredPartly);
-            assert_eq!(retry_safe(outcome), Some(RetrySafe::Unknown));
-        }
-    }
-
-    #[test]
-    fn only_what_never_left_is_safe_to_send_again() {
-        let safe = |outcome: &Outcome| retry_safe(*outcome) == Some(RetrySafe::Yes);
-        let safe: Vec<_> = Outcome::ALL.into_iter().filter(safe).collect();
-        assert_eq!(
-            safe,
-            [
-                Outcome::Refused,
-                Outcome::Unanswered,
-                Outcome::ResetOnConnect
-            ]
-        );
-    }
-
-    #[test]
-    fn outcomes_without_a_servers_part_have_no_cause() {
-        for outcome in [Outcome::Served, Outcome::LocalError, Outcome::Unreachable] {
-            assert_eq!(find(outcome, &Evidence::default()), None);
-            assert_eq!(retry_safe(outcome), None);
-        }
-    }
-}
+mod tests;

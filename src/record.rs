@@ -6,8 +6,9 @@ mod join;
 
 use std::net::SocketAddr;
 
-use crate::cause::{self, Cause, RetrySafe};
+use crate::cause::{self, Cause, Evidence, Known, Proof, RetrySafe};
 use crate::flow::{ConnState, Flow, RstKind, Seen};
+use crate::kernel::{ResetBy, Sides, Sight};
 use crate::outcome::{Attempt, Cohort, Errno, Failure, Outcome};
 use crate::sequence::Sequence;
 use crate::time::Stamp;
@@ -34,7 +35,7 @@ pub struct Record {
     /// The server's part.
     pub cause: Option<Cause>,
     /// What fits where the cause is unknown.
-    pub candidates: &'static [Cause],
+    pub candidates: Vec<Cause>,
     /// Which vantages saw it.
     pub evidence: Vantages,
     /// What to keep in mind when reading it.
@@ -69,6 +70,14 @@ pub struct Record {
     pub syn_retransmits: Option<u32>,
     /// Segments with data or FIN that the client sent again.
     pub retransmits: Option<u32>,
+    /// The server's process that had it: who read from it, else who closed it, held it or accepted it.
+    pub server_pid: Option<i32>,
+    /// How the server's RST came about, as its kernel tells.
+    pub reset_by: Option<ResetBy>,
+    /// Why its kernel sent it, in that kernel's words.
+    pub reset_reason: Option<Box<str>>,
+    /// The process whose close() it was.
+    pub reset_pid: Option<i32>,
     /// Sequence numbers of both sides that are known to have been used and were never seen: bytes,
     /// and one for a FIN. Only captures count them.
     pub missing: Option<u64>,
@@ -87,6 +96,10 @@ pub struct Steps {
     pub seen: Vec<Seen>,
     /// The number of the wire's flow, where the packets of a run are numbered.
     pub flow: Option<u64>,
+    /// What the server's kernel showed.
+    pub sides: Sides,
+    /// The same one by one; empty where nobody lists it.
+    pub sights: Vec<Sight>,
 }
 
 /// When each thing happened to a connection, on the run clock.
@@ -102,6 +115,10 @@ pub struct RecordTimes {
     pub request: Option<Stamp>,
     /// The acknowledgment of its last byte.
     pub request_acked: Option<Stamp>,
+    /// When a process had taken it from the accept queue.
+    pub accepted: Option<Stamp>,
+    /// When a process first read from it.
+    pub read: Option<Stamp>,
     /// The first byte of the response.
     pub first_byte: Option<Stamp>,
     /// What decided the outcome.
@@ -119,10 +136,10 @@ impl Record {
             outcome,
             socket_outcome: None,
             cause: None,
-            candidates: &[],
+            candidates: Vec::new(),
             evidence: Vantages::default(),
             caveats: Caveats::default(),
-            retry_safe: cause::retry_safe(outcome),
+            retry_safe: cause::retry_safe(outcome, &Evidence::default()),
             sequence: None,
             conn_state: None,
             history: None,
@@ -137,6 +154,10 @@ impl Record {
             response_bytes: None,
             syn_retransmits: None,
             retransmits: None,
+            server_pid: None,
+            reset_by: None,
+            reset_reason: None,
+            reset_pid: None,
             missing: None,
             times: RecordTimes::default(),
             steps: None,
@@ -171,6 +192,65 @@ impl Record {
         times.first_byte = exchange.first_byte.or(times.first_byte);
     }
 
+    /// Finds the cause, with what the server's kernel showed of it.
+    fn find_cause(&mut self, mut evidence: Evidence, sides: &Sides) {
+        self.add_sides(sides);
+        let (trace, diag) = (sides.trace.as_ref(), sides.diag.as_ref());
+        evidence.proof = Proof::of(trace, diag, &self.known());
+        if let Some(finding) = cause::find(self.outcome, &evidence) {
+            self.cause = Some(finding.cause);
+            self.candidates = finding.candidates;
+        }
+        self.retry_safe = cause::retry_safe(self.outcome, &evidence);
+        let of_the_listener = matches!(
+            self.cause,
+            Some(Cause::NotListening | Cause::QueueFull | Cause::Unknown)
+        );
+        let asked =
+            diag.is_some_and(|diag| diag.found() || (of_the_listener && diag.listening.is_some()));
+        self.evidence.diag = asked;
+        self.evidence.trace = trace.is_some();
+    }
+
+    /// What the client's side knows that bears on what the server's shows.
+    fn known(&self) -> Known {
+        let reset = matches!(
+            self.outcome,
+            Outcome::ResetOnConnect | Outcome::ResetEmpty | Outcome::ResetMidway
+        );
+        Known {
+            end: self.times.end.unwrap_or(Stamp(i64::MAX)),
+            ended_by_rst: reset,
+            rst_kind: self.rst_kind,
+            ended_by_fin: self.outcome == Outcome::ClosedEmpty,
+            sent: self.request_bytes.unwrap_or(0),
+            acked: self.times.request_acked,
+        }
+    }
+
+    /// Adds what the server's kernel showed.
+    fn add_sides(&mut self, sides: &Sides) {
+        if let Some(trace) = &sides.trace {
+            self.times.read = trace.read.map(|read| read.at);
+            self.times.accepted = trace.accepted.map(|accepted| accepted.at);
+            let acts = [trace.read, trace.closed, trace.accepted];
+            self.server_pid = acts.into_iter().flatten().find_map(|act| act.pid);
+            if let Some(reset) = &trace.reset {
+                self.reset_by = Some(reset.by);
+                self.reset_reason.clone_from(&reset.reason);
+                self.reset_pid = reset.pid;
+            }
+        }
+        if let Some(owned) = sides.diag.as_ref().and_then(|diag| diag.owned) {
+            self.server_pid = self.server_pid.or(owned.pid);
+            // Seen no earlier than the next question; whoever has read by then had it before.
+            let known = self.times.accepted.or(self.times.read);
+            if known.is_none_or(|known| owned.at < known) {
+                self.times.accepted = self.times.accepted.or(Some(owned.at));
+            }
+        }
+    }
+
     /// Whether the server's kernel took it: a SYN-ACK was seen, or the outcome needs one. A reset that
     /// connect() itself reports does, and the socket cannot say when the SYN-ACK came.
     pub fn was_taken(&self) -> bool {
@@ -191,14 +271,23 @@ pub struct Vantages {
     pub socket: bool,
     /// Packets.
     pub wire: bool,
+    /// The server's sock_diag.
+    pub diag: bool,
+    /// Tracepoints of the server's kernel.
+    pub trace: bool,
 }
 
 impl Vantages {
     /// The words for them, in the order of the data's travel.
     pub fn words(self) -> impl Iterator<Item = &'static str> {
-        [(self.socket, "socket"), (self.wire, "wire")]
-            .into_iter()
-            .filter_map(|(on, word)| on.then_some(word))
+        [
+            (self.socket, "socket"),
+            (self.wire, "wire"),
+            (self.diag, "diag"),
+            (self.trace, "trace"),
+        ]
+        .into_iter()
+        .filter_map(|(on, word)| on.then_some(word))
     }
 }
 

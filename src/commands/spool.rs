@@ -130,7 +130,11 @@ impl Spool {
             account: index.accounts,
         };
         index.last = index.last.max(Some(at));
-        let text = format!("{}\n{}", verdict(record), account::of_socket(attempt, at));
+        let text = format!(
+            "{}\n{}",
+            verdict(record),
+            account::of_socket(attempt, &steps.sides, at)
+        );
         let len = u32::try_from(text.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
         self.accounts.write_all(&len.to_ne_bytes())?;
         self.accounts.write_all(text.as_bytes())?;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::file::{OwnContent, OwnFrame};
 use super::pick;
-use crate::cause::{self, Cause};
+use crate::cause::{self, Cause, Evidence};
 use crate::outcome::Outcome;
 use crate::record::{Reading, Record, ServerSide};
 use crate::report::Context;
@@ -199,7 +199,8 @@ fn check_record(record: &Record, in_order: bool) {
     }
     let answered = record.responses.is_none_or(|responses| responses > 0);
     assert!(outcome != Outcome::Served || answered, "{record:#?}");
-    assert_eq!(record.retry_safe, cause::retry_safe(outcome));
+    let unsure = cause::retry_safe(outcome, &Evidence::default());
+    assert_eq!(record.retry_safe, unsure);
     let unknown = record.cause == Some(Cause::Unknown);
     assert_eq!(unknown, !record.candidates.is_empty());
     if record.request_acked == Some(true) {

@@ -2,6 +2,15 @@
 
 use crate::time::Stamp;
 
+/// All of it, by vantage.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sides {
+    /// What tracepoints saw; none where they saw nothing of it.
+    pub trace: Option<TraceSide>,
+    /// What sock_diag answered; none where it was not asked.
+    pub diag: Option<DiagSide>,
+}
+
 /// What tracepoints saw of a connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TraceSide {
@@ -59,6 +68,8 @@ pub enum ResetBy {
 pub struct DiagSide {
     /// Whether a socket listened when the connection was opened.
     pub listening: Option<bool>,
+    /// Whether one listened when it ended.
+    pub listening_at_end: Option<bool>,
     /// Whether the listener's queue overflowed between its opening and its end (ListenOverflows).
     pub overflowed: Option<bool>,
     /// The last question to which it was a handshake under way (SYN-RECV).
@@ -81,7 +92,16 @@ pub struct DiagSide {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unread {
     /// When that was asked for.
-    pub at: Stamp,
+    pub asked: Stamp,
+    /// When it was answered.
+    pub answered: Stamp,
     /// How many.
     pub bytes: u32,
+}
+
+impl DiagSide {
+    /// Whether any answer held the connection itself.
+    pub fn found(&self) -> bool {
+        self.half_open.is_some() || self.queued.is_some() || self.owned.is_some()
+    }
 }

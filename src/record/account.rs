@@ -2,12 +2,15 @@
 //! again: of the run as a whole, and of each connection what its socket did. What happened to a
 //! connection is in neither; that is found out anew.
 
+mod sides;
+
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 use std::net::SocketAddr;
 use std::str::FromStr;
 
 use crate::flow::Protocol;
+use crate::kernel::Sides;
 use crate::outcome::{Attempt, Call, Cohort, Errno, Failure, Response, SocketEnd, TcpInfo};
 use crate::time::Stamp;
 use crate::wire::Ends;
@@ -99,12 +102,13 @@ fn name(word: &str) -> Option<String> {
 pub const SOCKET_MARK: &str = "probe.socket ";
 
 /// What a connection's socket did: each thing that an [`Attempt`] holds but its ends, which its
-/// packets tell. Times are nanoseconds from its last packet, `last`, which carries it: so they stay
+/// packets tell; and what the server's kernel showed of it. Times are nanoseconds from its last packet, `last`, which carries it: so they stay
 /// true where a tool shifts times or cuts packets out.
-pub fn of_socket(attempt: &Attempt, last: Stamp) -> String {
+pub fn of_socket(attempt: &Attempt, sides: &Sides, last: Stamp) -> String {
     let mut text = String::with_capacity(256);
     // Writing to a String cannot fail.
     let _ = write_socket(&mut text, attempt, last);
+    let _ = sides::write(&mut text, sides, last);
     text
 }
 
@@ -153,7 +157,7 @@ fn write_socket(text: &mut String, attempt: &Attempt, last: Stamp) -> fmt::Resul
 }
 
 /// Reads what [`of_socket`] wrote of the connection between `ends` whose last packet came at `last`.
-pub fn to_socket(text: &str, ends: Ends, last: Stamp) -> Option<Attempt> {
+pub fn to_socket(text: &str, ends: Ends, last: Stamp) -> Option<(Attempt, Sides)> {
     let pairs = Pairs::of(text.strip_prefix(SOCKET_MARK)?);
     let at = |key| {
         let since: Option<i64> = pairs.number(key);
@@ -171,7 +175,7 @@ pub fn to_socket(text: &str, ends: Ends, last: Stamp) -> Option<Attempt> {
         _ => return None,
     };
     let retransmits: Option<u32> = pairs.number("retransmits");
-    Some(Attempt {
+    let attempt = Attempt {
         conn: pairs.number("conn")?,
         cohort: match pairs.word("cohort")? {
             "steady" => Cohort::Steady,
@@ -201,7 +205,8 @@ pub fn to_socket(text: &str, ends: Ends, last: Stamp) -> Option<Attempt> {
             acked: pairs.number("acked"),
             total_retransmits,
         }),
-    })
+    };
+    Some((attempt, sides::read(&pairs, last)))
 }
 
 fn end_word(end: SocketEnd) -> &'static str {
@@ -318,8 +323,8 @@ mod tests {
 
     /// Attempts have no equality of their own; their texts for debugging show every field.
     fn assert_kept(attempt: &Attempt) {
-        let text = of_socket(attempt, LAST);
-        let again = to_socket(&text, ends(), LAST).expect(&text);
+        let text = of_socket(attempt, &Sides::default(), LAST);
+        let (again, _) = to_socket(&text, ends(), LAST).expect(&text);
         assert_eq!(format!("{again:?}"), format!("{attempt:?}"), "{text}");
     }
 
@@ -360,7 +365,7 @@ mod tests {
         };
         assert_kept(&bare);
         assert_eq!(
-            of_socket(&bare, LAST),
+            of_socket(&bare, &Sides::default(), LAST),
             "probe.socket conn=12 cohort=steady opened=-3999999877 request_len=181 written=100 read=0 \
              responses=0 ended=1000000000 end=deadline"
         );

@@ -13,8 +13,9 @@ use super::account::{RunAccount, to_socket};
 use super::{Caveats, Record, Steps, Vantages, join};
 use foldhash::fast::RandomState;
 
-use crate::cause;
+use crate::cause::{self, Proof};
 use crate::flow::{Flow, Protocol};
+use crate::kernel::Sides;
 use crate::outcome::{Attempt, Outcome, Watch, decide, wire_facts};
 use crate::time::Stamp;
 use crate::wire::{Ends, IcmpError, Packet, Segment};
@@ -85,8 +86,8 @@ pub struct Ended {
     /// When its last segment came, once it is over: known without looking into the flow itself,
     /// which is far away in memory by the time the question comes up.
     over: Option<Stamp>,
-    /// What its socket did, where that is known.
-    attempt: Option<Box<Attempt>>,
+    /// What its socket did and the server's kernel showed, where that is known.
+    told: Option<Box<(Attempt, Sides)>>,
 }
 
 /// By what a flow is found: its ends as plain numbers, which are hashed and compared in a few steps.
@@ -165,12 +166,12 @@ impl Reading {
             Packet::Fragment | Packet::Other => return,
         };
         let ends = Ends { client, server };
-        let Some(attempt) = to_socket(account, ends, at) else {
+        let Some(told) = to_socket(account, ends, at) else {
             return;
         };
         if let Some(open) = self.open.remove(&Key::of(&ends)) {
             self.ready.push_back(Ended {
-                attempt: Some(Box::new(attempt)),
+                told: Some(Box::new(told)),
                 ..open
             });
         }
@@ -377,7 +378,7 @@ impl Ended {
             superseded: false,
             flow,
             over,
-            attempt: None,
+            told: None,
         }
     }
 
@@ -395,22 +396,26 @@ impl Ended {
 
     /// Makes its record. What was seen step by step goes with it.
     pub fn record(&mut self) -> Record {
-        match self.attempt.take() {
-            Some(attempt) => of_run(*attempt, &mut self.flow),
+        match self.told.take() {
+            Some(told) => of_run(*told, &mut self.flow),
             None => of_capture(self.conn, self.superseded, &mut self.flow),
         }
     }
 }
 
 /// A connection of a run that recorded it, socket and wire together.
-fn of_run(attempt: Attempt, flow: &mut Flow) -> Record {
+fn of_run((attempt, sides): (Attempt, Sides), flow: &mut Flow) -> Record {
     let mut record = join::record(&attempt, Some(flow), true);
+    let evidence = join::cause_evidence(&record, &attempt, Some(flow));
+    record.find_cause(evidence, &sides);
     let seen = flow.take_kept();
     if !seen.is_empty() {
         record.steps = Some(Box::new(Steps {
             attempt: Some(attempt),
             seen,
             flow: None,
+            sides,
+            sights: Vec::new(),
         }));
     }
     record
@@ -424,8 +429,8 @@ fn of_capture(conn: u64, superseded: bool, flow: &mut Flow) -> Record {
     let mut record = Record {
         src: Some(ends.client),
         evidence: Vantages {
-            socket: false,
             wire: true,
+            ..Vantages::default()
         },
         caveats: Caveats {
             capture_start: flaws.began_inside,
@@ -446,16 +451,15 @@ fn of_capture(conn: u64, superseded: bool, flow: &mut Flow) -> Record {
         Outcome::Truncated if flow.exchanges().status().is_none() => Some(0),
         outcome => outcome.curl(),
     };
-    if let Some(finding) = cause::find(record.outcome, &evidence(&record, flow)) {
-        record.cause = Some(finding.cause);
-        record.candidates = finding.candidates;
-    }
+    record.find_cause(evidence(&record, flow), &Sides::default());
     let seen = flow.take_kept();
     if !seen.is_empty() {
         record.steps = Some(Box::new(Steps {
             attempt: None,
             seen,
             flow: None,
+            sides: Sides::default(),
+            sights: Vec::new(),
         }));
     }
     record
@@ -467,6 +471,7 @@ fn evidence(record: &Record, flow: &Flow) -> cause::Evidence {
         request_taken: flow.request_taken(),
         retransmitted: flow.retransmits() + flow.syn_retransmits() > 0,
         answered: flow.response_bytes() > 0,
+        proof: Proof::default(),
     }
 }
 

@@ -6,11 +6,21 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{Caveats, Record, RecordTimes, Steps, Vantages};
-use crate::cause;
+use crate::cause::{self, Proof};
 use crate::flow::{Flow, FlowTable, Protocol};
+use crate::kernel::{Life, Tables};
 use crate::outcome::{Attempt, Outcome, SocketEnd, Watch, decide, socket_facts, wire_facts};
 use crate::time::Stamp;
 use crate::wire::{IcmpError, Segment};
+
+/// When a connection lived.
+fn life(attempt: &Attempt, record: &Record) -> Life {
+    Life {
+        opened: attempt.opened,
+        closed: attempt.ended,
+        end: record.times.end.unwrap_or(attempt.ended),
+    }
+}
 
 /// How long after a flow's last segment another may still be on its way, at least: a RST that crossed
 /// data, the reply to a late request.
@@ -26,6 +36,7 @@ const TOLERANCE: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub struct Join {
     flows: Option<FlowTable>,
+    kernel: Tables,
     keep_steps: bool,
     keep_attempts: bool,
     ended: VecDeque<Attempt>,
@@ -43,6 +54,7 @@ impl Join {
     pub fn of_sockets(keep_steps: bool) -> Join {
         Join {
             flows: None,
+            kernel: Tables::default(),
             keep_steps,
             keep_attempts: false,
             ended: VecDeque::new(),
@@ -79,6 +91,19 @@ impl Join {
         }
     }
 
+    /// With what the server's kernel tells, as far as `tables` are there.
+    pub fn with_kernel(self, tables: Tables) -> Join {
+        Join {
+            kernel: tables,
+            ..self
+        }
+    }
+
+    /// What the server's kernel tells.
+    pub fn kernel(&mut self) -> &mut Tables {
+        &mut self.kernel
+    }
+
     /// Takes a segment; returns the number of the flow that it belongs to.
     pub fn segment(&mut self, segment: &Segment) -> Option<u64> {
         let flow = self.flows.as_mut()?.push(segment)?;
@@ -94,14 +119,22 @@ impl Join {
     /// Everything on the wire before `to` was handed in.
     pub fn advance(&mut self, to: Stamp) {
         self.watermark = self.watermark.max(to);
-        if let Some(flows) = &mut self.flows
-            && self.forgotten < to - FORGET_EVERY
-        {
-            let over = to - (LINGER + FORGET_EVERY);
-            let open = self.lifetime.map(|lifetime| over - lifetime);
-            flows.forget(over, open);
-            self.forgotten = to;
+        if self.forgotten < to - FORGET_EVERY {
+            self.forget(to);
         }
+    }
+
+    /// Lets go of other people's connections.
+    fn forget(&mut self, to: Stamp) {
+        let over = to - (LINGER + FORGET_EVERY);
+        let open = self.lifetime.map(|lifetime| over - lifetime);
+        if let Some(flows) = &mut self.flows {
+            flows.forget(over, open);
+        }
+        if let Some(open) = open {
+            self.kernel.forget(open);
+        }
+        self.forgotten = to;
     }
 
     /// Takes an attempt that ended.
@@ -131,17 +164,26 @@ impl Join {
         });
         let seen = flow.as_mut().map(Flow::take_kept).unwrap_or_default();
         let mut record = record(&attempt, flow.as_ref(), self.flows.is_some());
+        let (sides, sights) = attempt.local.map_or_else(Default::default, |local| {
+            self.kernel.take(local, life(&attempt, &record))
+        });
+        record.find_cause(cause_evidence(&record, &attempt, flow.as_ref()), &sides);
         if self.keep_steps || self.keep_attempts {
             record.steps = Some(Box::new(Steps {
                 attempt: Some(attempt),
                 seen,
                 flow: flow.as_ref().map(Flow::number),
+                sides,
+                sights,
             }));
         }
         Some(record)
     }
 
     fn is_complete(&self, attempt: &Attempt) -> bool {
+        if attempt.local.is_some() && !self.kernel.know(attempt.ended) {
+            return false;
+        }
         let (Some(flows), Some(local)) = (&self.flows, attempt.local) else {
             return true;
         };
@@ -176,7 +218,7 @@ fn settle(flow: &Flow) -> Duration {
     two_trips.clamp(SETTLE, LINGER)
 }
 
-/// Makes the record of one connection; `watched` where its packets could be seen.
+/// Makes the record of one connection but for its cause; `watched` where its packets could be seen.
 pub(super) fn record(attempt: &Attempt, flow: Option<&Flow>, watched: bool) -> Record {
     let socket = decide(&socket_facts(attempt));
     let ended_by = |end| (attempt.end == end).then_some(attempt.ended);
@@ -209,6 +251,7 @@ pub(super) fn record(attempt: &Attempt, flow: Option<&Flow>, watched: bool) -> R
         evidence: Vantages {
             socket: true,
             wire: flow.is_some(),
+            ..Vantages::default()
         },
         caveats,
         failure: match attempt.end {
@@ -231,10 +274,6 @@ pub(super) fn record(attempt: &Attempt, flow: Option<&Flow>, watched: bool) -> R
         record.add_wire(flow, Some(attempt.request_len));
     }
     record.curl_exit = curl_exit(&record, attempt);
-    if let Some(finding) = cause::find(record.outcome, &cause_evidence(&record, attempt, flow)) {
-        record.cause = Some(finding.cause);
-        record.candidates = finding.candidates;
-    }
     record
 }
 
@@ -245,6 +284,8 @@ fn socket_times(attempt: &Attempt) -> RecordTimes {
         syn_ack: attempt.connected,
         request: attempt.request.filter(|_| attempt.written > 0),
         request_acked: None,
+        accepted: None,
+        read: None,
         first_byte: attempt.response.first_byte,
         end: None,
     }
@@ -261,7 +302,11 @@ fn curl_exit(record: &Record, attempt: &Attempt) -> Option<u8> {
     }
 }
 
-fn cause_evidence(record: &Record, attempt: &Attempt, flow: Option<&Flow>) -> cause::Evidence {
+pub(super) fn cause_evidence(
+    record: &Record,
+    attempt: &Attempt,
+    flow: Option<&Flow>,
+) -> cause::Evidence {
     let by_socket = attempt.info.map(|info| info.total_retransmits > 0);
     let by_wire = record
         .retransmits
@@ -275,6 +320,7 @@ fn cause_evidence(record: &Record, attempt: &Attempt, flow: Option<&Flow>) -> ca
         },
         retransmitted: by_wire.or(by_socket).unwrap_or(true),
         answered: record.response_bytes.is_some_and(|n| n > 0),
+        proof: Proof::default(),
     }
 }
 

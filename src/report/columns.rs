@@ -127,10 +127,6 @@ fn since_open<'a>(record: &Record, at: Option<Stamp>) -> Cell<'a> {
     })
 }
 
-fn never<'a>(_: &'a Record, _: &'a Context) -> Cell<'a> {
-    Cell::Empty
-}
-
 const fn column(
     name: &'static str,
     value: for<'a> fn(&'a Record, &'a Context) -> Cell<'a>,
@@ -192,13 +188,17 @@ pub(crate) const COLUMNS: &[Column] = &[
     column("request_acked_us", |r, _| {
         since_open(r, r.times.request_acked)
     }),
-    column("accepted_us", never),
-    column("read_us", never),
+    column("accepted_us", |r, _| since_open(r, r.times.accepted)),
+    column("read_us", |r, _| since_open(r, r.times.read)),
     column("first_byte_us", |r, _| since_open(r, r.times.first_byte)),
     column("end_us", |r, _| since_open(r, r.times.end)),
-    column("server_pid", never),
-    column("reset_reason", never),
-    column("reset_pid", never),
+    column("server_pid", |r, _| number(r.server_pid)),
+    column("reset_reason", |r, _| {
+        r.reset_reason
+            .as_deref()
+            .map_or(Cell::Empty, |reason| Cell::Text(Cow::Borrowed(reason)))
+    }),
+    column("reset_pid", |r, _| number(r.reset_pid)),
 ];
 
 #[cfg(test)]

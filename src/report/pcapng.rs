@@ -215,6 +215,7 @@ fn whole_characters(text: &[u8], most: usize) -> &[u8] {
 mod tests {
     use super::*;
     use crate::flow::Protocol;
+    use crate::kernel::Sides;
     use crate::observe::capture::{CaptureReader, Content};
     use crate::outcome::{Attempt, Call, Cohort, Errno, Failure, Response, SocketEnd, TcpInfo};
     use crate::record::account::{RunAccount, of_socket};
@@ -328,7 +329,7 @@ mod tests {
                 total_retransmits: 0,
             }),
         };
-        let (run, socket) = (run.to_string(), of_socket(&socket, AT));
+        let (run, socket) = (run.to_string(), of_socket(&socket, &Sides::default(), AT));
         let written = [keys(&run), keys(&socket)].concat();
         assert_eq!(
             documented("## run.pcapng", "## The table on the terminal"),

@@ -122,7 +122,8 @@ impl DiagTable {
                 let act = Act { at: answered, pid };
                 if let Established | CloseWait = polled.state {
                     side.unread = Some(Unread {
-                        at: asked,
+                        asked,
+                        answered,
                         bytes: polled.unread,
                     });
                 }
@@ -159,6 +160,7 @@ impl DiagTable {
         let known = self.connections.take(client, life).unwrap_or_default();
         let mut side = known.side;
         side.listening = self.listening.at(life.opened).copied();
+        side.listening_at_end = self.listening.at(life.end).copied();
         let before = self.counters.by(life.opened);
         side.overflowed = self.moved(before, life.end, |counters| counters.listen_overflows);
         side.aborts = self.moved(known.counters.as_ref(), life.end, |counters| {

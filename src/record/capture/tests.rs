@@ -235,6 +235,7 @@ fn other_servers_are_left_alone_where_one_is_named() {
 
 mod of_a_run {
     use super::*;
+    use crate::kernel::Sides;
     use crate::outcome::{Attempt, Cohort, Response, SocketEnd};
     use crate::record::account::of_socket;
 
@@ -267,7 +268,7 @@ mod of_a_run {
             ended: last + after,
             info: None,
         };
-        of_socket(&attempt, last)
+        of_socket(&attempt, &Sides::default(), last)
     }
 
     /// Reads the segments of a script, the last with an account.

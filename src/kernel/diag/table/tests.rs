@@ -92,6 +92,7 @@ fn a_connection_that_leaves_the_queue_by_its_reset_moves_no_counter() {
         script.side(),
         DiagSide {
             listening: Some(true),
+            listening_at_end: Some(true),
             overflowed: Some(false),
             queued: Some(Stamp(40)),
             aborts: Some(false),
@@ -144,7 +145,8 @@ fn who_holds_it_is_the_first_that_was_seen_to_and_unread_is_the_last_that_was_kn
     };
     assert_eq!(side.owned, Some(owned));
     let unread = Unread {
-        at: Stamp(30),
+        asked: Stamp(30),
+        answered: Stamp(32),
         bytes: 0,
     };
     assert_eq!(side.unread, Some(unread));

@@ -1,0 +1,45 @@
+//! Both vantages of the server's kernel beside each other.
+
+use std::net::SocketAddr;
+
+use super::{DiagTable, Life, Sides, Sight, TraceTable};
+use crate::time::Stamp;
+
+/// What tracepoints and sock_diag tell, by connection; a vantage that is not there has no table.
+#[derive(Debug, Default)]
+pub struct Tables {
+    /// Of tracepoints.
+    pub trace: Option<TraceTable>,
+    /// Of sock_diag.
+    pub diag: Option<DiagTable>,
+}
+
+impl Tables {
+    /// Whether all is known that they can tell of a connection that ended at `end`.
+    pub fn know(&self, end: Stamp) -> bool {
+        let trace = self.trace.as_ref().is_none_or(|table| table.knows(end));
+        trace && self.diag.as_ref().is_none_or(|table| table.knows(end))
+    }
+
+    /// Gives away what is known of a connection that `client` had, and what was seen of it.
+    pub fn take(&mut self, client: SocketAddr, life: Life) -> (Sides, Vec<Sight>) {
+        let trace = self.trace.as_mut().and_then(|t| t.take(client, life));
+        let diag = self.diag.as_mut().map(|table| table.take(client, life));
+        let (trace, mut sights) = trace.map_or((None, Vec::new()), |(side, s)| (Some(side), s));
+        let diag = diag.map(|(side, more)| {
+            sights.extend(more);
+            side
+        });
+        (Sides { trace, diag }, sights)
+    }
+
+    /// Lets go of connections of which nothing was seen since `at`.
+    pub fn forget(&mut self, at: Stamp) {
+        if let Some(table) = &mut self.trace {
+            table.forget(at);
+        }
+        if let Some(table) = &mut self.diag {
+            table.forget(at);
+        }
+    }
+}
