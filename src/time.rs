@@ -10,6 +10,8 @@ use std::fmt;
 use std::ops::{Add, Sub};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// A point in time: nanoseconds since the Unix epoch, on the run clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Stamp(pub i64);
@@ -52,30 +54,34 @@ fn nanos(span: Duration) -> i64 {
 pub struct Clock {
     start: Instant,
     start_unix_ns: i64,
+    start_monotonic_ns: i64,
 }
 
 impl Clock {
     /// Starts the run clock and fixes its offset to the wall clock.
     pub fn start() -> Clock {
-        // The wall clock is read between two monotonic readings; the closest of a few pairs bounds
-        // the offset's error to well under a microsecond.
-        let mut best: Option<(Duration, Instant, i64)> = None;
-        for _ in 0..5 {
-            let before = Instant::now();
-            let wall = wall_ns();
-            let width = before.elapsed();
-            if best.is_none_or(|(narrowest, ..)| width < narrowest) {
-                best = Some((width, before + width / 2, wall));
-            }
-        }
-        let (start, start_unix_ns) = best.map_or_else(
-            || (Instant::now(), wall_ns()),
-            |(_, start, wall)| (start, wall),
-        );
+        let (start, start_unix_ns) = read_beside(wall_ns);
+        // std's Instant is CLOCK_MONOTONIC, whose number it keeps to itself.
+        let (then, monotonic) = read_beside(monotonic_ns);
+        let since = nanos(then.saturating_duration_since(start));
         Clock {
             start,
             start_unix_ns,
+            start_monotonic_ns: monotonic - since,
         }
+    }
+
+    /// A kernel's stamp by CLOCK_MONOTONIC, in nanoseconds, on the run clock: right to well under a
+    /// microsecond.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "wired in with the trace vantage")
+    )]
+    pub(crate) fn of_monotonic(&self, ns: u64) -> Stamp {
+        let since_start = i64::try_from(ns)
+            .unwrap_or(i64::MAX)
+            .saturating_sub(self.start_monotonic_ns);
+        Stamp(self.start_unix_ns.saturating_add(since_start))
     }
 
     /// The present on the run clock.
@@ -100,6 +106,26 @@ impl Clock {
     }
 }
 
+/// Reads another clock between two monotonic readings; the closest of a few pairs bounds the offset's
+/// error to well under a microsecond.
+fn read_beside(other: impl Fn() -> i64) -> (Instant, i64) {
+    let mut best: Option<(Duration, Instant, i64)> = None;
+    for _ in 0..5 {
+        let before = Instant::now();
+        let read = other();
+        let width = before.elapsed();
+        if best.is_none_or(|(narrowest, ..)| width < narrowest) {
+            best = Some((width, before + width / 2, read));
+        }
+    }
+    best.map_or_else(|| (Instant::now(), other()), |(_, at, read)| (at, read))
+}
+
+fn monotonic_ns() -> i64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec * 1_000_000_000 + now.tv_nsec
+}
+
 fn wall_ns() -> i64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -115,6 +141,19 @@ mod tests {
         let clock = Clock::start();
         assert!(clock.wall_offset_ns().abs() < 50_000_000);
         assert!(clock.now() >= clock.started());
+    }
+
+    #[test]
+    fn monotonic_stamps_stand_between_readings_of_the_run_clock() {
+        let clock = Clock::start();
+        // Reading the offset may be off by half the width of a reading.
+        let error = Duration::from_micros(50);
+        for _ in 0..100 {
+            let before = clock.now();
+            let at = clock.of_monotonic(u64::try_from(monotonic_ns()).unwrap());
+            let after = clock.now();
+            assert!(before - error <= at && at <= after + error);
+        }
     }
 
     #[test]
