@@ -73,10 +73,6 @@ impl Clock {
 
     /// A kernel's stamp by CLOCK_MONOTONIC, in nanoseconds, on the run clock: right to well under a
     /// microsecond.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "wired in with the trace vantage")
-    )]
     pub(crate) fn of_monotonic(&self, ns: u64) -> Stamp {
         let since_start = i64::try_from(ns)
             .unwrap_or(i64::MAX)
