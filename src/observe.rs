@@ -3,6 +3,7 @@
 //! [`kernel`](crate::kernel).
 
 pub(crate) mod capture;
+pub(crate) mod diag;
 mod filter;
 mod order;
 pub(crate) mod packet;

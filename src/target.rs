@@ -2,6 +2,7 @@
 //! noting when each process ends. What its clients saw is left to the other rooms.
 
 pub(crate) mod child;
+pub(crate) mod holders;
 pub(crate) mod listener;
 pub(crate) mod process;
 pub(crate) mod tree;

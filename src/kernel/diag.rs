@@ -11,7 +11,11 @@ use crate::time::Stamp;
 pub use queue::{Length, Queue};
 pub use table::DiagTable;
 
-/// One round of questions, answered in this order: counters, listeners, connections.
+/// One round of questions, each answered before the next is asked, in this order: counters,
+/// listeners, connections. So the counters are older than what the connections show: what moved them
+/// since an earlier poll had happened before the connections were asked for, but what ended in between
+/// moves them only in the next. That an end at a known time moved no counter is told by a poll asked
+/// after it; the kernel counts some resets just after it sends them (linger 0, tcp_close()).
 #[derive(Clone, Debug, Default)]
 pub struct Poll {
     /// When the first was asked: everything answered is as of then or later.

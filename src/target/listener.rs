@@ -5,14 +5,20 @@ use std::net::SocketAddr;
 
 use nix::unistd::Pid;
 use procfs::net::{TcpNetEntry, TcpState};
-use procfs::process::{FDTarget, Process as Proc};
+use procfs::process::Process as Proc;
+
+use super::holders::sockets;
 
 /// The addresses on which a process tree listens, each once.
 pub(crate) fn listeners(pids: &[Pid]) -> Vec<SocketAddr> {
     let Some(&first) = pids.first() else {
         return Vec::new();
     };
-    let owned: HashSet<u64> = pids.iter().flat_map(|&pid| sockets(pid)).collect();
+    let owned: HashSet<u64> = pids
+        .iter()
+        .flat_map(|&pid| sockets(pid))
+        .flatten()
+        .collect();
     let mut found = Vec::new();
     for entry in listening(first) {
         if owned.contains(&entry.inode) && !found.contains(&entry.local_address) {
@@ -51,18 +57,5 @@ fn listening(pid: Pid) -> Vec<TcpNetEntry> {
     v4.into_iter()
         .chain(v6)
         .filter(|entry| entry.state == TcpState::Listen)
-        .collect()
-}
-
-/// The socket inodes that a process holds open.
-fn sockets(pid: Pid) -> Vec<u64> {
-    let Ok(fds) = Proc::new(pid.as_raw()).and_then(|p| p.fd()) else {
-        return Vec::new();
-    };
-    fds.flatten()
-        .filter_map(|fd| match fd.target {
-            FDTarget::Socket(inode) => Some(inode),
-            _ => None,
-        })
         .collect()
 }
