@@ -1,6 +1,6 @@
 //! Which process of the server's tree holds a connection, looked up once for each inode.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::time::Duration;
 
@@ -98,12 +98,12 @@ impl Owners {
     /// Finds out who holds these connections, and forgets those that are not among them any more.
     pub(super) fn look_up(&mut self, inodes: &[u64], now: Stamp) {
         let mut before = std::mem::take(&mut self.found);
-        let mut wanted = Vec::new();
+        let mut wanted = HashSet::new();
         for &inode in inodes {
             let finding = before.remove(&inode).unwrap_or(Finding::Missed(0));
             self.found.insert(inode, finding);
             if matches!(finding, Finding::Missed(tries) if tries < TRIES) {
-                wanted.push(inode);
+                wanted.insert(inode);
             }
         }
         if wanted.is_empty() || self.roots.is_empty() {
@@ -138,14 +138,13 @@ impl Owners {
     }
 
     /// Takes out of `wanted` what a process of the tree holds.
-    fn search(&mut self, wanted: &mut Vec<u64>) {
+    fn search(&mut self, wanted: &mut HashSet<u64>) {
         for pid in self.members.clone() {
             if wanted.is_empty() {
                 return;
             }
             for inode in self.files(pid) {
-                if let Some(at) = wanted.iter().position(|&one| one == inode) {
-                    wanted.swap_remove(at);
+                if wanted.remove(&inode) {
                     self.found.insert(inode, Finding::Held(pid));
                 }
             }
