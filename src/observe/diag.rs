@@ -25,7 +25,7 @@ use self::owners::ListenerOf;
 use self::pace::Pace;
 use self::place::Place;
 use self::poller::Poller;
-use self::query::SockDiag;
+use self::query::{Family, Kind, SockDiag};
 use crate::kernel::{Counters, Poll};
 use crate::sys::reason;
 use crate::time::{Clock, Stamp, thread_cpu_time};
@@ -251,6 +251,14 @@ impl DiagTap {
             .spawn(move || Reader::new(self).run(&stopped, sink))?;
         Ok(DiagVantage { stop, thread })
     }
+}
+
+/// How many handshakes are under way on a port of this thread's name space, in either family.
+pub(crate) fn half_open(port: u16) -> io::Result<usize> {
+    let mut diag = SockDiag::open()?;
+    let v4 = diag.dump(Family::V4, Kind::Handshakes, port)?;
+    let v6 = diag.dump(Family::V6, Kind::Handshakes, port)?;
+    Ok(v4.len() + v6.len())
 }
 
 /// Looks what cannot be told.

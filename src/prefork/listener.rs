@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, SockFilter, Socket, Type};
 
+use crate::observe::diag;
 use crate::sys::{self, reason};
 
 /// How long the kernel waits for a client's first byte under TCP_DEFER_ACCEPT, in seconds, before it
@@ -128,17 +129,11 @@ impl Listener {
         sys::socket::accept_queue(&self.socket)
     }
 
-    /// How many handshakes are under way on its port, as /proc/net/tcp shows them.
+    /// How many handshakes are under way on its port.
     pub(super) fn half_open(&self) -> usize {
-        let Ok(us) = Proc::myself() else {
-            return 0;
-        };
-        // A wildcard IPv6 listener takes IPv4 clients, whose handshakes the IPv4 table lists.
-        let (v4, v6) = (us.tcp().unwrap_or_default(), us.tcp6().unwrap_or_default());
-        let half_open = |entry: &&TcpNetEntry| {
-            entry.state == TcpState::SynRecv && entry.local_address.port() == self.address.port()
-        };
-        v4.iter().chain(&v6).filter(half_open).count()
+        let port = self.address.port();
+        // Without sock_diag there is a table to look through, which beside many connections is long.
+        diag::half_open(port).unwrap_or_else(|_| half_open_in_table(port))
     }
 
     /// Has the kernel drop new SYNs, for every process that shares the socket: clients send them
@@ -166,6 +161,19 @@ impl Listener {
             .attach_filter(&[line(BPF_RET | BPF_K, 0, 0, u32::MAX)])?;
         self.socket.detach_filter()
     }
+}
+
+/// The same as /proc/net/tcp shows it.
+fn half_open_in_table(port: u16) -> usize {
+    let Ok(us) = Proc::myself() else {
+        return 0;
+    };
+    // A wildcard IPv6 listener takes IPv4 clients, whose handshakes the IPv4 table lists.
+    let (v4, v6) = (us.tcp().unwrap_or_default(), us.tcp6().unwrap_or_default());
+    let half_open = |entry: &&TcpNetEntry| {
+        entry.state == TcpState::SynRecv && entry.local_address.port() == port
+    };
+    v4.iter().chain(&v6).filter(half_open).count()
 }
 
 /// A client's address as the client knows it: to an IPv6 listener an IPv4 client is `::ffff:a.b.c.d`.

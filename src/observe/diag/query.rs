@@ -64,14 +64,17 @@ pub(super) enum Kind {
     /// Those that listen.
     Listeners,
     /// Connections and handshakes. TIME-WAIT is left out: there can be tens of thousands, and nobody
-    /// holds them. The kernel takes SYN-RECV to mean handshakes without a socket as well.
+    /// holds them.
     Connections,
+    /// Handshakes alone. The kernel takes SYN-RECV to mean those without a socket as well.
+    Handshakes,
 }
 
 impl Kind {
     fn states(self) -> StateFlags {
         match self {
             Kind::Listeners => StateFlags::LISTEN,
+            Kind::Handshakes => StateFlags::SYN_RECV,
             Kind::Connections => {
                 StateFlags::ESTABLISHED
                     | StateFlags::SYN_RECV

@@ -481,9 +481,11 @@ fn a_deferred_connection_is_a_handshake_until_its_first_byte() {
             (half.owner, half.client),
             (Owner::Nobody, client.local_addr().unwrap())
         );
+        assert_eq!(half_open(target.port()).unwrap(), 1);
         client.write_all(b"x").unwrap();
         let full = tap.wait_for_one("done", |one| one.state == TcpState::Established);
         assert_eq!((full.owner, full.unread), (Owner::Nobody, 1));
+        assert_eq!(half_open(target.port()).unwrap(), 0);
     }
 }
 
