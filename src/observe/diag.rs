@@ -205,16 +205,23 @@ impl DiagTap {
         master: Option<Pid>,
         clock: Clock,
     ) -> Result<DiagTap, DiagMissing> {
-        let place = Place::find(target, master)?;
-        let opened = place.within(|| (SockDiag::open(), CounterFile::open()));
-        let (diag, counters) = opened.map_err(|error| DiagMissing::refused("setns", &error))?;
-        let diag = diag.map_err(|e| DiagMissing::refused("socket(NETLINK_SOCK_DIAG)", &e))?;
-        let counters = counters.map_err(|e| DiagMissing::refused("/proc/net/netstat", &e))?;
-        let mut poller = Poller::new(target, clock, diag, counters);
-        let refused = |error: io::Error| DiagMissing::refused("sock_diag", &error);
-        let listeners = poller.listeners().map_err(refused)?.listeners;
-        poller.whose(master, &listeners.unwrap_or_default());
-        let first = poller.everything().map_err(refused)?;
+        let (place, mut poller) = match Place::find(target, master) {
+            Err(missing @ DiagMissing::EndsBefore { .. }) => {
+                let mut poller = DiagTap::poller(&Place::Ours, target, master, clock)?;
+                // A socket stays in the name space it was made in, wherever its process goes (a
+                // service that systemd listens for).
+                if !poller.is_the_trees().map_err(not_asked)? {
+                    return Err(missing);
+                }
+                (Place::Ours, poller)
+            }
+            place => {
+                let place = place?;
+                let poller = DiagTap::poller(&place, target, master, clock)?;
+                (place, poller)
+            }
+        };
+        let first = poller.everything().map_err(not_asked)?;
         let lacks = lacks(&mut poller, master, &first);
         let name_space = match place {
             Place::Ours => NameSpace::Own,
@@ -226,6 +233,22 @@ impl DiagTap {
             lacks,
             name_space,
         })
+    }
+
+    /// One that asks in that place, and knows whose processes the server's are.
+    fn poller(
+        place: &Place,
+        target: SocketAddr,
+        master: Option<Pid>,
+        clock: Clock,
+    ) -> Result<Poller, DiagMissing> {
+        let opened = place.within(|| (SockDiag::open(), CounterFile::open()));
+        let (diag, counters) = opened.map_err(|error| DiagMissing::refused("setns", &error))?;
+        let diag = diag.map_err(|e| DiagMissing::refused("socket(NETLINK_SOCK_DIAG)", &e))?;
+        let counters = counters.map_err(|e| DiagMissing::refused("/proc/net/netstat", &e))?;
+        let mut poller = Poller::new(target, clock, diag, counters);
+        poller.whose(master).map_err(not_asked)?;
+        Ok(poller)
     }
 
     /// What it cannot tell, and why; a line each.
@@ -259,6 +282,10 @@ pub(crate) fn half_open(port: u16) -> io::Result<usize> {
     let v4 = diag.dump(Family::V4, Kind::Handshakes, port)?;
     let v6 = diag.dump(Family::V6, Kind::Handshakes, port)?;
     Ok(v4.len() + v6.len())
+}
+
+fn not_asked(error: io::Error) -> DiagMissing {
+    DiagMissing::refused("sock_diag", &error)
 }
 
 /// Looks what cannot be told.

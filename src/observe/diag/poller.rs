@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use nix::unistd::Pid;
 
 use super::counters::CounterFile;
-use super::owners::Owners;
+use super::owners::{ListenerOf, Owners};
 use super::query::{Family, Found, Kind, SockDiag};
 use crate::kernel::{Listening, Poll, Polled};
 use crate::time::Clock;
@@ -27,7 +27,7 @@ pub(super) struct Poller {
 }
 
 impl Poller {
-    /// One about whose owners nothing is known, and its first answer, of the listeners alone.
+    /// One that knows of no owners.
     pub(super) fn new(
         target: SocketAddr,
         clock: Clock,
@@ -45,10 +45,22 @@ impl Poller {
         }
     }
 
-    /// Takes the tree below `master` for the server, or whoever holds the listeners.
-    pub(super) fn whose(&mut self, master: Option<Pid>, listeners: &[Listening]) {
-        let inodes: Vec<u64> = listeners.iter().map(|one| one.inode).collect();
-        self.owners = Owners::new(master, &inodes, self.clock.now());
+    /// Takes the tree below `master` for the server, or without one whoever holds the listeners.
+    pub(super) fn whose(&mut self, master: Option<Pid>) -> io::Result<()> {
+        let listeners = self.listener_inodes()?;
+        self.owners = Owners::new(master, &listeners, self.clock.now());
+        Ok(())
+    }
+
+    /// Whether a process of the tree is known to hold a listener.
+    pub(super) fn is_the_trees(&mut self) -> io::Result<bool> {
+        let listeners = self.listener_inodes()?;
+        Ok(self.owners.listener_of(&listeners) == ListenerOf::Tree)
+    }
+
+    fn listener_inodes(&mut self) -> io::Result<Vec<u64>> {
+        let listeners = self.dump_listeners()?;
+        Ok(listeners.iter().map(|one| one.inode).collect())
     }
 
     /// Asks for the listeners alone.

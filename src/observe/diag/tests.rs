@@ -718,3 +718,20 @@ fn a_name_space_that_may_not_be_entered_is_named_with_what_it_needs() {
     );
     assert_eq!(error.err().unwrap().to_string(), expected);
 }
+
+#[test]
+#[ignore = "needs root, netns"]
+fn a_listener_stays_in_the_name_space_it_was_made_in() {
+    let there = linked();
+    let here = File::open("/proc/thread-self/ns/net").unwrap();
+    let listener = Listener::on("127.0.0.1:0", 7);
+    setns(&there, CloneFlags::CLONE_NEWNET).unwrap();
+    let server = Holder::of(&listener.socket, None);
+    setns(&here, CloneFlags::CLONE_NEWNET).unwrap();
+    let tap = DiagTap::open(listener.address, Some(server.pid()), Clock::start()).unwrap();
+    assert_eq!(tap.lacks(), [] as [String; 0]);
+    assert_eq!(
+        (queues(tap.first()), tap.name_space),
+        (vec![(0, 7)], NameSpace::Own)
+    );
+}
