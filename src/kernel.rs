@@ -6,14 +6,12 @@ mod diag;
 mod history;
 mod lives;
 mod side;
-mod sight;
 mod tables;
 mod trace;
 
 pub use diag::{Counters, DiagTable, Length, Listening, Owner, Poll, Polled, Queue};
 pub use lives::Life;
 pub use side::{Act, DiagSide, Reset, ResetBy, Sides, TraceSide, Unread};
-pub use sight::Sight;
 pub use tables::Tables;
 pub use trace::{Able, Accepted, Comm, Course, Lost, Task, TraceTable, Traced, TracedWhat};
 

@@ -24,6 +24,8 @@ pub mod sequence;
 
 pub mod outcome;
 
+pub mod event;
+
 pub mod kernel;
 
 pub mod cause;

@@ -48,8 +48,8 @@ pub(crate) struct Plan {
     pub(crate) command: Option<ServerCommand>,
     /// How many runs are made, each with the server started afresh.
     pub(crate) repeat: u64,
-    /// Whether packets are wanted.
-    pub(crate) wire: WireWish,
+    /// Which vantages are wanted.
+    pub(crate) observe: Wishes,
     /// Where results go.
     pub(crate) outputs: Outputs,
     /// The most that may be lost before the run fails.
@@ -66,9 +66,20 @@ pub(crate) struct ServerCommand {
     pub(crate) stop_timeout: Duration,
 }
 
-/// Whether packets are wanted.
+/// Which vantages are wanted besides the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WireWish {
+pub(crate) struct Wishes {
+    /// Packets.
+    pub(crate) wire: Wish,
+    /// The server's sock_diag.
+    pub(crate) diag: Wish,
+    /// Tracepoints of the server's kernel.
+    pub(crate) trace: Wish,
+}
+
+/// Whether a vantage is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
     /// Where it may be.
     IfAllowed,
     /// Or the run fails.
@@ -158,7 +169,7 @@ impl Plan {
         let sent = [&args.job.request, &args.job.payload];
         let sent: Vec<&Path> = sent.into_iter().filter_map(Option::as_deref).collect();
         let outputs = outputs(&args.job.output, args.job.pcap.as_ref(), &sent)?;
-        let wire = wire(args.job.observe, outputs.pcap.is_some())?;
+        let observe = wishes(args.job.observe, outputs.pcap.is_some())?;
         let load = Load {
             count,
             idle: args.job.idle,
@@ -181,7 +192,7 @@ impl Plan {
             signal_tree: args.job.signal_tree,
             command,
             repeat: args.job.repeat,
-            wire,
+            observe,
             outputs,
             max_lost: args.job.output.max_lost(),
             notes,
@@ -189,25 +200,39 @@ impl Plan {
     }
 }
 
-/// Whether packets are wanted: `to_write` where they are to be written.
-fn wire(observe: Observe, to_write: bool) -> Result<WireWish, PlanError> {
-    match observe {
-        Observe::Only { wire: false } if to_write => refuse(
+/// Which vantages are wanted: packets in any case where they are to be written.
+fn wishes(observe: Observe, to_write: bool) -> Result<Wishes, PlanError> {
+    let Observe::Only { wire, diag, trace } = observe else {
+        return Ok(Wishes {
+            wire: match to_write {
+                true => Wish::Required {
+                    otherwise: "leave out --pcap",
+                },
+                false => Wish::IfAllowed,
+            },
+            diag: Wish::IfAllowed,
+            trace: Wish::IfAllowed,
+        });
+    };
+    if to_write && !wire {
+        return refuse(
             "--pcap writes packets and --observe leaves them out; add wire to it, or leave out \
              --pcap",
-        ),
-        Observe::Only { wire: false } => Ok(WireWish::Off),
-        Observe::Only { wire: true } if to_write => Ok(WireWish::Required {
-            otherwise: "leave out --pcap, and wire in --observe",
-        }),
-        Observe::Only { wire: true } => Ok(WireWish::Required {
-            otherwise: "leave wire out of --observe",
-        }),
-        Observe::Auto if to_write => Ok(WireWish::Required {
-            otherwise: "leave out --pcap",
-        }),
-        Observe::Auto => Ok(WireWish::IfAllowed),
+        );
     }
+    let required = |asked: bool, otherwise| match asked {
+        true => Wish::Required { otherwise },
+        false => Wish::Off,
+    };
+    let without_wire = match to_write {
+        true => "leave out --pcap, and wire in --observe",
+        false => "leave wire out of --observe",
+    };
+    Ok(Wishes {
+        wire: required(wire, without_wire),
+        diag: required(diag, "leave diag out of --observe"),
+        trace: required(trace, "leave trace out of --observe"),
+    })
 }
 
 /// Where results go; nothing of it may be one of the files that are `read`.

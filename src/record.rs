@@ -7,8 +7,9 @@ mod join;
 use std::net::SocketAddr;
 
 use crate::cause::{self, Cause, Evidence, Known, Proof, RetrySafe};
+use crate::event::Event;
 use crate::flow::{ConnState, Flow, RstKind, Seen};
-use crate::kernel::{ResetBy, Sides, Sight};
+use crate::kernel::{ResetBy, Sides};
 use crate::outcome::{Attempt, Cohort, Errno, Failure, Outcome};
 use crate::sequence::Sequence;
 use crate::time::Stamp;
@@ -99,7 +100,7 @@ pub struct Steps {
     /// What the server's kernel showed.
     pub sides: Sides,
     /// The same one by one; empty where nobody lists it.
-    pub sights: Vec<Sight>,
+    pub events: Vec<Event>,
 }
 
 /// When each thing happened to a connection, on the run clock.

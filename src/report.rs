@@ -2,11 +2,13 @@
 
 pub(crate) mod columns;
 pub(crate) mod comparison;
+pub(crate) mod course;
 pub(crate) mod csv;
 pub(crate) mod demo;
 pub(crate) mod events;
 pub(crate) mod heroku;
 pub(crate) mod ndjson;
+mod parts;
 pub(crate) mod pcapng;
 pub(crate) mod policies;
 pub(crate) mod read;

@@ -1,17 +1,20 @@
 //! What the records of a run, or of several, amount to: counts, losses, the window in which they
 //! fell. Held in constant memory however many records there were.
 
+mod parts;
 mod pool;
 
 use std::collections::{BTreeMap, HashMap};
 
 use foldhash::fast::RandomState;
 
+use crate::cause::Cause;
 use crate::outcome::Outcome;
 use crate::record::Record;
 use crate::sequence::Sequence;
 use crate::time::Stamp;
 
+pub use parts::{Part, Parts, Share};
 pub use pool::{Pool, Spread};
 
 /// Different sequences counted for one outcome; further ones are counted together.
@@ -36,6 +39,10 @@ pub struct Summary {
     pub missing: u64,
     /// Records that packets were seen of.
     pub on_the_wire: u64,
+    /// Records that the server's kernel told of.
+    pub at_the_server: u64,
+    /// When the first connection that was refused after others had been taken was opened.
+    pub first_refusal: Option<Stamp>,
     /// Opening times of the first and the last lost connection.
     pub loss_window: Option<(Stamp, Stamp)>,
     /// The largest lateness of any connection, in nanoseconds.
@@ -49,6 +56,8 @@ pub struct OutcomeSummary {
     pub count: u64,
     /// curl's exit codes for them, and how often each.
     pub curl: BTreeMap<u8, u64>,
+    /// The server's part in them.
+    pub parts: Parts,
     sequences: HashMap<Sequence, u64, RandomState>,
     other_sequences: u64,
 }
@@ -63,15 +72,21 @@ impl Summary {
         if let Some(code) = record.curl_exit {
             *entry.curl.entry(code).or_default() += 1;
         }
+        entry.parts.add(record);
         if let Some(sequence) = &record.sequence {
             entry.add_sequence(sequence, 1);
         }
         if let Some(socket) = record.socket_outcome {
             *self.differing.entry((record.outcome, socket)).or_default() += 1;
         }
+        if record.outcome == Outcome::Refused && self.taken > 0 {
+            let first = self.first_refusal.unwrap_or(record.times.opened);
+            self.first_refusal = Some(first.min(record.times.opened));
+        }
         self.holes += u64::from(record.caveats.hole);
         self.missing += record.missing.unwrap_or(0);
         self.on_the_wire += u64::from(record.evidence.wire);
+        self.at_the_server += u64::from(record.evidence.diag || record.evidence.trace);
         self.latest_ns = self.latest_ns.max(record.times.late_ns.unwrap_or(0));
         if record.outcome.is_lost() == Some(true) {
             self.lost += 1;
@@ -94,6 +109,7 @@ impl Summary {
         self.holes += other.holes;
         self.missing += other.missing;
         self.on_the_wire += other.on_the_wire;
+        self.at_the_server += other.at_the_server;
         self.latest_ns = self.latest_ns.max(other.latest_ns);
         if let Some((first, last)) = other.loss_window {
             self.widen_loss_window(first, last);
@@ -103,6 +119,17 @@ impl Summary {
     fn widen_loss_window(&mut self, from: Stamp, to: Stamp) {
         let (first, last) = self.loss_window.unwrap_or((from, to));
         self.loss_window = Some((first.min(from), last.max(to)));
+    }
+
+    /// How many had each cause.
+    pub fn causes(&self) -> BTreeMap<Cause, u64> {
+        let mut causes = BTreeMap::new();
+        for counted in self.outcomes.values() {
+            for (part, share) in counted.parts.ranked() {
+                *causes.entry(part.cause).or_default() += share.count;
+            }
+        }
+        causes
     }
 
     /// How many had that outcome.
@@ -129,6 +156,7 @@ impl OutcomeSummary {
 
     fn merge(&mut self, other: &OutcomeSummary) {
         self.count += other.count;
+        self.parts.merge(&other.parts);
         for (&code, count) in &other.curl {
             *self.curl.entry(code).or_default() += count;
         }

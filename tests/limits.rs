@@ -110,7 +110,8 @@ fn without_net_raw_the_sockets_go_on_alone() {
     assert_eq!(rows.len(), 3);
     for row in &rows {
         assert_eq!(row["outcome"], "refused");
-        assert_eq!(row["evidence"], "socket");
+        assert_eq!(row["evidence"], "socket+diag");
+        assert_eq!(row["cause"], "not_listening");
         assert_eq!(row["sequence"], "");
     }
     let said = stderr(&output);

@@ -124,7 +124,7 @@ fn assert_vantages_agree(row: &Row) {
     } else {
         ("", "")
     };
-    assert_eq!(row["evidence"], "socket+wire", "{row:?}");
+    assert!(row["evidence"].starts_with("socket+wire"), "{row:?}");
     assert_eq!(row["socket_outcome"], outcome, "{row:?}");
     assert_eq!(row["caveats"], caveats, "{row:?}");
 }

@@ -127,7 +127,8 @@ fn a_cluster_told_to_stop_serves_resets_and_refuses() {
         assert_eq!(row["rst_kind"], "active");
         assert_eq!(row["curl_exit"], "56");
         assert_eq!(row["heroku_code"], "H13");
-        assert_eq!(row["retry_safe"], "unknown");
+        assert_eq!(row["cause"], "never_accepted");
+        assert_eq!(row["retry_safe"], "yes");
     }
     for row in measured.of("refused") {
         assert_eq!(row["sequence"], ">S <R.");

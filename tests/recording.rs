@@ -397,7 +397,8 @@ fn connections_of_which_no_packet_was_seen_are_not_in_it() {
     let folder = tempfile::tempdir().unwrap();
     let pcap = folder.path().join("run.pcapng");
     let command = format!(
-        "ulimit -n 24; exec \"$0\" --target {PUMA} -n 30 --timeout 300ms --csv - --quiet --pcap {}",
+        "ulimit -n 24; exec \"$0\" --target {PUMA} -n 30 --timeout 300ms --observe socket,wire --csv - \
+         --quiet --pcap {}",
         pcap.display()
     );
     let output = Command::new("sh")

@@ -12,6 +12,7 @@ const PURE: &[&str] = &[
     "http",
     "sequence",
     "outcome",
+    "event",
     "kernel",
     "cause",
     "record",

@@ -325,7 +325,7 @@ fn what_holds_for_every_run_is_said_once_and_kept_with_each() {
         assert_eq!(run["notes"], serde_json::json!([note]));
     }
     let shown = stdout(&output);
-    let line = "\nall 3 runs seen from the sockets alone; wire: no packets are seen";
+    let line = "\nall 3 runs: seen from the sockets alone; wire: no packets are seen";
     assert!(shown.contains(line), "{shown}");
 }
 

@@ -210,8 +210,8 @@ const SLIPS: &[(&str, &str)] = &[
         "--format: `xml` is not possible; give one of table, csv, json, heroku",
     ),
     (
-        "--target 127.0.0.1:9 --observe diag",
-        "--observe: this version has no `diag` vantage; give socket, wire, both with a comma, or \
+        "--target 127.0.0.1:9 --observe packets",
+        "--observe: `packets` is no vantage; give socket, wire, diag, trace, several with commas, or \
          auto",
     ),
     (

@@ -202,7 +202,8 @@ pub(crate) struct JobArgs {
     #[arg(long, value_name = "DUR", value_parser = values::duration, default_value = "10s", help_heading = "Trigger")]
     pub(crate) stop_timeout: Duration,
 
-    /// Vantages: socket, wire, both with a comma, or auto for all that you may
+    /// Vantages: socket, wire (packets), diag and trace (the server's kernel: sock_diag, tracepoints),
+    /// several with commas, or auto for all that you may
     #[arg(
         long,
         value_name = "LIST",

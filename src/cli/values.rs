@@ -230,6 +230,10 @@ pub(crate) enum Observe {
     Only {
         /// Packets.
         wire: bool,
+        /// The server's sock_diag.
+        diag: bool,
+        /// Tracepoints of the server's kernel.
+        trace: bool,
     },
 }
 
@@ -240,25 +244,22 @@ impl FromStr for Observe {
         if text == "auto" {
             return Ok(Observe::Auto);
         }
-        let mut wire = false;
+        let (mut wire, mut diag, mut trace) = (false, false, false);
         for word in text.split(',') {
             match word {
                 "socket" => {}
                 "wire" => wire = true,
-                "diag" | "trace" => {
-                    return Err(format!(
-                        "this version has no `{word}` vantage; give socket, wire, both with a \
-                         comma, or auto"
-                    ));
-                }
+                "diag" => diag = true,
+                "trace" => trace = true,
                 _ => {
                     return Err(format!(
-                        "`{word}` is no vantage; give socket, wire, both with a comma, or auto"
+                        "`{word}` is no vantage; give socket, wire, diag, trace, several with \
+                         commas, or auto"
                     ));
                 }
             }
         }
-        Ok(Observe::Only { wire })
+        Ok(Observe::Only { wire, diag, trace })
     }
 }
 

@@ -2,6 +2,7 @@
 //! asked for, and for any number of servers. What a plan asks for is left to the rooms below.
 
 mod case;
+mod course;
 mod measure;
 mod notes;
 mod one;
@@ -12,6 +13,7 @@ mod run_json;
 mod series;
 mod server;
 mod tally;
+mod vantages;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

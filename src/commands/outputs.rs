@@ -13,10 +13,11 @@ use anyhow::{Context as _, Result, bail};
 
 use self::folder::{Made, make_folder};
 use crate::cli::Format;
+use crate::event::Event;
 use crate::plan::Outputs;
 use crate::record::Record;
 use crate::report::csv::CsvReport;
-use crate::report::events::{ControlEvent, EventsReport};
+use crate::report::events::EventsReport;
 use crate::report::{Context, heroku, ndjson};
 use crate::sys::reason;
 
@@ -234,14 +235,10 @@ impl Writers {
     }
 
     /// Writes an event of the run.
-    pub(super) fn write_control(
-        &mut self,
-        event: &ControlEvent,
-        run: &Context,
-    ) -> Vec<WriteFailed> {
+    pub(super) fn write_event(&mut self, event: &Event, run: &Context) -> Vec<WriteFailed> {
         let mut failed = Vec::new();
         each(&mut self.events, &mut failed, |to| {
-            to.write_control(event, run)
+            to.write_event(event, run)
         });
         failed
     }

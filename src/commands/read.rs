@@ -29,6 +29,7 @@ use crate::outcome::Outcome;
 use crate::plan::read::ReadPlan;
 use crate::record::Reading;
 use crate::report::Context;
+use crate::report::course::CourseReport;
 use crate::report::read::{CaptureReport, ReadReport};
 use crate::report::run::{SCHEMA, SummaryReport};
 use crate::report::table::{self, PoolSetting, Setting, plural};
@@ -271,6 +272,7 @@ impl Finished {
             took_ns: span.map_or(0, |(first, last)| last.since(first)),
             triggers: Vec::new(),
             signal: self.context.signal,
+            course: CourseReport::default(),
             notes: self.notes(),
         }
     }

@@ -8,11 +8,13 @@ use std::time::Duration;
 use super::outputs::Writers;
 use super::spool::Spool;
 use super::writer::{Job, Writer, Written};
+use crate::event::Event;
+use crate::kernel::{Course, Poll, Queue, Tables};
 use crate::observe::packet::{Batch, Caught, Raw};
+use crate::observe::trace::TraceBatch;
 use crate::outcome::Attempt;
 use crate::record::Join;
 use crate::report::Context;
-use crate::report::events::ControlEvent;
 use crate::summary::Summary;
 use crate::time::{Clock, Stamp};
 use crate::wire::Packet;
@@ -27,6 +29,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) enum Message {
     /// What the wire showed.
     Wire(Batch),
+    /// What tracepoints saw.
+    Trace(TraceBatch),
+    /// What sock_diag answered.
+    Diag(Poll),
     /// Attempts that ended.
     Ended(Vec<Attempt>),
     /// No attempt will follow.
@@ -37,6 +43,10 @@ pub(super) enum Message {
 pub(super) struct Recorded {
     /// In numbers.
     pub(super) summary: Summary,
+    /// What the server did, where tracepoints showed it.
+    pub(super) course: Option<Course>,
+    /// How long its queue was, where sock_diag told.
+    pub(super) queue: Option<Queue>,
     /// What was written.
     pub(super) written: Written,
 }
@@ -45,7 +55,7 @@ pub(super) struct Recorded {
 pub(super) struct Recorder {
     sender: SyncSender<Message>,
     writer: Writer,
-    thread: JoinHandle<Summary>,
+    thread: JoinHandle<(Summary, Tables)>,
 }
 
 impl Recorder {
@@ -98,8 +108,8 @@ impl Recorder {
     }
 
     /// Something was done to the server, or seen of it.
-    pub(super) fn control(&self, event: ControlEvent) {
-        self.writer.tell(Job::Control(event));
+    pub(super) fn event(&self, event: Event) {
+        self.writer.tell(Job::Events(vec![event]));
     }
 
     fn tell(&self, message: Message) {
@@ -116,12 +126,14 @@ impl Recorder {
     pub(super) fn finish(self) -> Recorded {
         self.tell(Message::Done);
         drop(self.sender);
-        let summary = match self.thread.join() {
-            Ok(summary) => summary,
+        let (summary, tables) = match self.thread.join() {
+            Ok(ended) => ended,
             Err(panic) => std::panic::resume_unwind(panic),
         };
         Recorded {
             summary,
+            course: tables.trace.map(|table| table.course().clone()),
+            queue: tables.diag.map(|table| table.queue().clone()),
             written: self.writer.finish(),
         }
     }
@@ -136,7 +148,7 @@ struct Work {
 }
 
 impl Work {
-    fn run(mut self, messages: &Receiver<Message>) -> Summary {
+    fn run(mut self, messages: &Receiver<Message>) -> (Summary, Tables) {
         while let Ok(message) = messages.recv() {
             self.take(message);
             self.hand_on();
@@ -149,7 +161,7 @@ impl Work {
         }
         self.join.finish();
         self.hand_on();
-        self.summary
+        (self.summary, std::mem::take(self.join.kernel()))
     }
 
     fn take(&mut self, message: Message) {
@@ -162,12 +174,39 @@ impl Work {
                 }
                 self.join.advance(batch.watermark);
             }
+            Message::Trace(batch) => self.trace(batch),
+            Message::Diag(poll) => self.diag(&poll),
             Message::Ended(attempts) => {
                 for attempt in attempts {
                     self.join.attempt(attempt);
                 }
             }
             Message::Done => self.done = Some(self.clock.now()),
+        }
+    }
+
+    fn trace(&mut self, batch: TraceBatch) {
+        let Some(table) = &mut self.join.kernel().trace else {
+            return;
+        };
+        batch.lost.into_iter().for_each(|lost| table.lose(lost));
+        let events = batch.events.iter();
+        let events: Vec<Event> = events.filter_map(|event| table.push(event)).collect();
+        table.advance(batch.watermark);
+        self.events(events);
+    }
+
+    fn diag(&mut self, poll: &Poll) {
+        if let Some(table) = &mut self.join.kernel().diag {
+            let events = table.push(poll).into_iter().collect();
+            self.events(events);
+        }
+    }
+
+    fn events(&self, events: Vec<Event>) {
+        if !events.is_empty() {
+            // As with records.
+            let _ = self.writer.send(Job::Events(events));
         }
     }
 

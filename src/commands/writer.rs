@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use super::outputs::{WriteFailed, Writers};
 use super::spool::Spool;
+use crate::event::{Event, Vantage};
 use crate::observe::packet::Raw;
 use crate::record::Record;
 use crate::report::Context;
-use crate::report::events::ControlEvent;
 use crate::time::{Clock, Stamp};
 
 /// How often rows are handed to the kernel.
@@ -30,8 +30,8 @@ pub(super) enum Job {
     Signal(Stamp),
     /// The server's main process exited.
     TargetDead(Stamp),
-    /// Something done to the server or seen of it.
-    Control(ControlEvent),
+    /// Things done to the server or seen of it.
+    Events(Vec<Event>),
 }
 
 /// The running writer.
@@ -49,8 +49,8 @@ pub(super) struct Written {
     pub(super) failed: Vec<WriteFailed>,
     /// The packets, which are only written out now, where they are wanted and could be held.
     pub(super) spool: Option<Spool>,
-    /// What was done to the server and seen of it.
-    pub(super) controls: Vec<ControlEvent>,
+    /// What was done to the server and seen of it, in the order of its time.
+    pub(super) events: Vec<Event>,
     /// What the rows were told of their run.
     pub(super) context: Context,
 }
@@ -72,7 +72,7 @@ impl Writer {
             spool,
             context,
             held: await_signal.then(Vec::new),
-            controls: Vec::new(),
+            events: Vec::new(),
             failed: Vec::new(),
             failed_flag: Arc::clone(&failed),
             clock,
@@ -119,8 +119,8 @@ struct Work {
     context: Context,
     /// Records that wait for the first trigger.
     held: Option<Vec<Vec<Record>>>,
-    /// Events of the run, written at the end.
-    controls: Vec<ControlEvent>,
+    /// Of the run, written at the end.
+    events: Vec<Event>,
     failed: Vec<WriteFailed>,
     failed_flag: Arc<AtomicBool>,
     clock: Clock,
@@ -142,9 +142,10 @@ impl Work {
             }
         }
         self.release();
-        let controls = std::mem::take(&mut self.controls);
-        for event in &controls {
-            let failed = self.writers.write_control(event, &self.context);
+        let mut events = std::mem::take(&mut self.events);
+        events.sort_by_key(|event| event.at);
+        for event in &events {
+            let failed = self.writers.write_event(event, &self.context);
             self.fail(failed);
         }
         self.flush();
@@ -152,7 +153,7 @@ impl Work {
             writers: self.writers,
             failed: self.failed,
             spool: self.spool,
-            controls,
+            events,
             context: self.context,
         }
     }
@@ -177,7 +178,13 @@ impl Work {
             Job::TargetDead(at) => {
                 self.context.target_dead.get_or_insert(at);
             }
-            Job::Control(event) => self.controls.push(event),
+            Job::Events(mut events) => {
+                if !self.writers.wants_steps() {
+                    // What the probe did goes into the packets' file too.
+                    events.retain(|event| event.vantage == Vantage::Control);
+                }
+                self.events.extend(events);
+            }
         }
     }
 

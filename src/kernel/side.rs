@@ -53,7 +53,7 @@ pub struct Reset {
 }
 
 /// How a server's RST came about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ResetBy {
     /// A process closed the last copy of the listener, and the kernel reset its queue.
     Listener,

@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use super::{DiagTable, Life, Sides, Sight, TraceTable};
+use super::{DiagTable, Life, Sides, TraceTable};
+use crate::event::Event;
 use crate::time::Stamp;
 
 /// What tracepoints and sock_diag tell, by connection; a vantage that is not there has no table.
@@ -22,15 +23,15 @@ impl Tables {
     }
 
     /// Gives away what is known of a connection that `client` had, and what was seen of it.
-    pub fn take(&mut self, client: SocketAddr, life: Life) -> (Sides, Vec<Sight>) {
+    pub fn take(&mut self, client: SocketAddr, life: Life) -> (Sides, Vec<Event>) {
         let trace = self.trace.as_mut().and_then(|t| t.take(client, life));
         let diag = self.diag.as_mut().map(|table| table.take(client, life));
-        let (trace, mut sights) = trace.map_or((None, Vec::new()), |(side, s)| (Some(side), s));
+        let (trace, mut events) = trace.map_or((None, Vec::new()), |(side, s)| (Some(side), s));
         let diag = diag.map(|(side, more)| {
-            sights.extend(more);
+            events.extend(more);
             side
         });
-        (Sides { trace, diag }, sights)
+        (Sides { trace, diag }, events)
     }
 
     /// Lets go of connections of which nothing was seen since `at`.

@@ -1,6 +1,5 @@
 //! The diag vantage: what the server's kernel says of its sockets on the target's port, asked again
 //! and again by a thread of its own. What the answers prove is left to [`cause`](crate::cause).
-#![expect(dead_code, reason = "wired in with the join")]
 
 mod counters;
 mod owners;
@@ -96,6 +95,19 @@ pub(crate) enum DiagMissing {
 }
 
 impl DiagMissing {
+    /// Whether connections to the target end where nobody of this host's can see them, or at
+    /// somebody else than the server: tracepoints then do not see the server's part either.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        match self {
+            DiagMissing::OtherHost(_)
+            | DiagMissing::NotItsAddress { .. }
+            | DiagMissing::EndsBefore { .. } => true,
+            DiagMissing::Refused { .. } | DiagMissing::Closed { .. } | DiagMissing::Gone(_) => {
+                false
+            }
+        }
+    }
+
     fn refused(call: &'static str, error: &io::Error) -> DiagMissing {
         let remedy = match error.raw_os_error() {
             Some(libc::ENOENT | libc::EPROTONOSUPPORT | libc::EAFNOSUPPORT) => {
@@ -256,6 +268,12 @@ impl DiagTap {
         &self.lacks
     }
 
+    /// Asks everything anew, for a first answer that is later than what was done meanwhile.
+    pub(crate) fn ask_again(&mut self) -> Result<(), DiagMissing> {
+        self.first = self.poller.everything().map_err(not_asked)?;
+        Ok(())
+    }
+
     /// The first answer, to everything.
     pub(crate) fn first(&self) -> &Poll {
         &self.first
@@ -295,10 +313,13 @@ fn lacks(poller: &mut Poller, master: Option<Pid>, first: &Poll) -> Vec<String> 
     let listeners = first.listeners.as_deref().unwrap_or_default();
     let inodes: Vec<u64> = listeners.iter().map(|one| one.inode).collect();
     if inodes.is_empty() {
-        lacks.push(format!(
-            "nobody listens on {target} in the server's name space: behind a proxy or DNAT its \
-             connections have other ends there"
-        ));
+        // Without a process to be there it is a refusal as any other.
+        lacks.extend(master.map(|pid| {
+            format!(
+                "nobody listens on {target}, where process {pid} is: give the address that it listens \
+                 on with --target"
+            )
+        }));
     } else if let Some(line) = whose_listener(poller, master, &inodes) {
         lacks.push(line);
     }

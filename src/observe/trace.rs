@@ -6,7 +6,6 @@
 //! such system call), and signals that a process takes by signalfd or sigwait (nothing is delivered).
 //! The signals that run-times send themselves are handed on as well, each with its number: Go's
 //! SIGURG and Ruby's SIGVTALRM come at most some hundred times a second.
-#![expect(dead_code, reason = "wired in with the join")]
 
 mod events;
 mod format;
@@ -34,7 +33,7 @@ use self::page::Layout;
 use self::reader::Reader;
 use self::threads::Threads;
 use self::tracefs::Tracefs;
-use crate::kernel::{Lost, Traced};
+use crate::kernel::{Able, Lost, Traced};
 use crate::sys::reason;
 use crate::target::tree::tree as descendants;
 use crate::time::{Clock, Stamp};
@@ -197,20 +196,17 @@ impl TraceTap {
         self.opened
     }
 
-    /// Whether it is seen that a process read.
-    pub(crate) fn sees_reads(&self) -> bool {
-        self.seen.contains(&"tcp_rcv_space_adjust")
-    }
-
-    /// Whether it is seen when a listener has been closed and its queue been reset, in either way:
-    /// with its last descriptor or by shutdown().
-    pub(crate) fn sees_closings(&self) -> bool {
-        let needed = [
+    /// What this kernel lets it see.
+    pub(crate) fn able(&self) -> Able {
+        let closings = [
             "inet_sock_set_state",
             "tcp_destroy_sock",
             "sys_exit_shutdown",
         ];
-        needed.iter().all(|name| self.seen.contains(name))
+        Able {
+            reads: self.seen.contains(&"tcp_rcv_space_adjust"),
+            closings: closings.iter().all(|name| self.seen.contains(name)),
+        }
     }
 
     /// Reads it from a thread of its own; batches go to `sink` until it says that nobody listens.

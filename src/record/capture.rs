@@ -415,7 +415,7 @@ fn of_run((attempt, sides): (Attempt, Sides), flow: &mut Flow) -> Record {
             seen,
             flow: None,
             sides,
-            sights: Vec::new(),
+            events: Vec::new(),
         }));
     }
     record
@@ -459,7 +459,7 @@ fn of_capture(conn: u64, superseded: bool, flow: &mut Flow) -> Record {
             seen,
             flow: None,
             sides: Sides::default(),
-            sights: Vec::new(),
+            events: Vec::new(),
         }));
     }
     record

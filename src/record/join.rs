@@ -164,7 +164,7 @@ impl Join {
         });
         let seen = flow.as_mut().map(Flow::take_kept).unwrap_or_default();
         let mut record = record(&attempt, flow.as_ref(), self.flows.is_some());
-        let (sides, sights) = attempt.local.map_or_else(Default::default, |local| {
+        let (sides, events) = attempt.local.map_or_else(Default::default, |local| {
             self.kernel.take(local, life(&attempt, &record))
         });
         record.find_cause(cause_evidence(&record, &attempt, flow.as_ref()), &sides);
@@ -174,7 +174,7 @@ impl Join {
                 seen,
                 flow: flow.as_ref().map(Flow::number),
                 sides,
-                sights,
+                events,
             }));
         }
         Some(record)

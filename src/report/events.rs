@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use super::columns::Cell;
 use super::csv::Table;
 use super::{Context, errno_symbol};
+use crate::event::{Event, Vantage};
 use crate::flow::SeenWhat;
 use crate::outcome::{Attempt, Call, SocketEnd};
 use crate::record::{Record, Steps};
@@ -28,19 +29,6 @@ pub(crate) const HEADER: [&str; 14] = [
     "pid",
     "detail",
 ];
-
-/// Something the probe did to the server, or saw happen to one of its processes.
-#[derive(Clone, Debug)]
-pub(crate) struct ControlEvent {
-    /// When.
-    pub(crate) at: Stamp,
-    /// What: `signal`, `trigger`, `trigger_end`, `exit`, `kill`.
-    pub(crate) event: &'static str,
-    /// To which process.
-    pub(crate) pid: Option<i32>,
-    /// More about it.
-    pub(crate) detail: String,
-}
 
 /// Writes events as CSV.
 pub(crate) struct EventsReport<W> {
@@ -75,6 +63,7 @@ impl<W: Write> EventsReport<W> {
         };
         let mut rows = steps.attempt.as_ref().map_or_else(Vec::new, socket_rows);
         rows.extend(wire_rows(steps));
+        rows.extend(steps.events.iter().map(event_row));
         rows.sort_by_key(|row| row.at);
         for row in rows {
             self.row(Some(record), &row, run)?;
@@ -83,16 +72,8 @@ impl<W: Write> EventsReport<W> {
     }
 
     /// Adds an event of the run.
-    pub(crate) fn write_control(&mut self, event: &ControlEvent, run: &Context) -> io::Result<()> {
-        let row = Row {
-            at: event.at,
-            vantage: "control",
-            event: event.event,
-            pid: event.pid,
-            detail: Some(event.detail.clone()),
-            ..Row::default()
-        };
-        self.row(None, &row, run)
+    pub(crate) fn write_event(&mut self, event: &Event, run: &Context) -> io::Result<()> {
+        self.row(None, &event_row(event), run)
     }
 
     /// Hands everything on.
@@ -130,7 +111,7 @@ impl<W: Write> EventsReport<W> {
 fn socket_rows(attempt: &Attempt) -> Vec<Row> {
     let row = |at, event| Row {
         at,
-        vantage: "socket",
+        vantage: Vantage::Socket.word(),
         event,
         ..Row::default()
     };
@@ -176,11 +157,22 @@ fn socket_rows(attempt: &Attempt) -> Vec<Row> {
     rows
 }
 
+fn event_row(event: &Event) -> Row {
+    Row {
+        at: event.at,
+        vantage: event.vantage.word(),
+        event: event.event,
+        pid: event.pid,
+        detail: event.detail.clone(),
+        ..Row::default()
+    }
+}
+
 fn wire_rows(steps: &Steps) -> impl Iterator<Item = Row> {
     steps.seen.iter().map(|seen| {
         let row = Row {
             at: seen.at,
-            vantage: "wire",
+            vantage: Vantage::Wire.word(),
             direction: Some(seen.direction),
             ..Row::default()
         };

@@ -215,7 +215,7 @@ fn whole_characters(text: &[u8], most: usize) -> &[u8] {
 mod tests {
     use super::*;
     use crate::flow::Protocol;
-    use crate::kernel::Sides;
+    use crate::kernel::{Act, DiagSide, Reset, ResetBy, Sides, TraceSide, Unread};
     use crate::observe::capture::{CaptureReader, Content};
     use crate::outcome::{Attempt, Call, Cohort, Errno, Failure, Response, SocketEnd, TcpInfo};
     use crate::record::account::{RunAccount, of_socket};
@@ -287,6 +287,46 @@ mod tests {
             .collect()
     }
 
+    /// All that the server's kernel can show of a connection.
+    fn sides() -> Sides {
+        let act = Some(Act {
+            at: AT,
+            pid: Some(1),
+        });
+        let trace = TraceSide {
+            whole: true,
+            established: Some(AT),
+            accepted: act,
+            read: act,
+            closed: act,
+            reset: Some(Reset {
+                at: AT,
+                by: ResetBy::Kernel,
+                pid: Some(1),
+                reason: Some("NO_SOCKET".into()),
+            }),
+        };
+        let diag = DiagSide {
+            listening: Some(true),
+            listening_at_end: Some(true),
+            overflowed: Some(true),
+            half_open: Some(AT),
+            queued: Some(AT),
+            owned: act,
+            unread: Some(Unread {
+                asked: AT,
+                answered: AT,
+                bytes: 1,
+            }),
+            aborts: Some(true),
+            outlived: Some(true),
+        };
+        Sides {
+            trace: Some(trace),
+            diag: Some(diag),
+        }
+    }
+
     #[test]
     fn every_key_of_an_account_has_its_entry_in_the_docs_in_order() {
         let server = "127.0.0.1:80".parse().unwrap();
@@ -329,7 +369,7 @@ mod tests {
                 total_retransmits: 0,
             }),
         };
-        let (run, socket) = (run.to_string(), of_socket(&socket, &Sides::default(), AT));
+        let (run, socket) = (run.to_string(), of_socket(&socket, &sides(), AT));
         let written = [keys(&run), keys(&socket)].concat();
         assert_eq!(
             documented("## run.pcapng", "## The table on the terminal"),

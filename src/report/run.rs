@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::course::CourseReport;
+use crate::observe::diag::DiagStats;
 use crate::observe::packet::WireStats;
+use crate::observe::trace::TraceStats;
 use crate::outcome::Outcome;
 use crate::summary::Summary;
 use crate::time::Stamp;
@@ -32,6 +35,10 @@ pub(crate) struct RunReport {
     /// What was said on stderr.
     pub(crate) notes: Vec<String>,
     pub(crate) capture: Option<WireStats>,
+    pub(crate) diag: Option<DiagStats>,
+    pub(crate) trace: Option<TraceStats>,
+    /// What the server did around its signal.
+    pub(crate) course: CourseReport,
     pub(crate) summary: SummaryReport,
 }
 
@@ -88,6 +95,8 @@ pub(crate) struct SummaryReport {
     pub(crate) taken: u64,
     pub(crate) lost: u64,
     pub(crate) outcomes: BTreeMap<&'static str, u64>,
+    /// By cause; those without one are left out.
+    pub(crate) causes: BTreeMap<&'static str, u64>,
     pub(crate) vantages_differ: u64,
     pub(crate) holes: u64,
     pub(crate) loss_window_us: Option<[f64; 2]>,
@@ -106,6 +115,11 @@ impl SummaryReport {
                 .into_iter()
                 .filter(|&outcome| summary.count(outcome) > 0)
                 .map(|outcome| (outcome.word(), summary.count(outcome)))
+                .collect(),
+            causes: summary
+                .causes()
+                .into_iter()
+                .map(|(cause, n)| (cause.word(), n))
                 .collect(),
             vantages_differ: summary.differing_count(),
             holes: summary.holes,

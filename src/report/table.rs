@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
+use super::course::CourseReport;
+use super::parts;
 use crate::outcome::Outcome;
 use crate::summary::{OutcomeSummary, Pool, Spread, Summary};
 use crate::time::Stamp;
@@ -19,6 +21,8 @@ pub(crate) struct Setting {
     pub(crate) triggers: Vec<String>,
     /// The instant before the first trigger.
     pub(crate) signal: Option<Stamp>,
+    /// What the server did around the signal.
+    pub(crate) course: CourseReport,
     /// What could not be observed or went wrong, a line each.
     pub(crate) notes: Vec<String>,
 }
@@ -62,6 +66,12 @@ pub(crate) fn render(summary: &Summary, setting: &Setting) -> String {
         text.push('\n');
         text.push('\n');
         line(&mut text, &losses(summary, setting.signal));
+        for part in server_parts(summary) {
+            line(&mut text, &part);
+        }
+        for moment in setting.course.lines() {
+            line(&mut text, &moment);
+        }
     }
     for note in differences(summary).iter().chain(&setting.notes) {
         line(&mut text, note);
@@ -89,10 +99,19 @@ pub(crate) fn render_pools(pools: &[(Option<&str>, &Pool)], setting: &PoolSettin
         lines.push(outcomes(&pool.summary));
         lines.push(String::new());
         lines.push(pooled_losses(pool));
+        lines.extend(server_parts(&pool.summary));
     }
     lines.extend(differences(&summary));
     lines.extend(setting.notes.iter().cloned());
     lines.join("\n") + "\n"
+}
+
+/// What the server did to them, where its kernel told.
+fn server_parts(summary: &Summary) -> Vec<String> {
+    match summary.at_the_server {
+        0 => Vec::new(),
+        _ => parts::lines(summary),
+    }
 }
 
 fn outcomes(summary: &Summary) -> String {

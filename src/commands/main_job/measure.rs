@@ -8,12 +8,12 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::server::StartedServer;
+use super::vantages::{Seen, Vantages};
 use crate::commands::interrupt::Interrupt;
 use crate::commands::progress;
 use crate::commands::recorder::{Recorded, Recorder};
 use crate::connect::socket::Engine;
-use crate::observe::packet::{PacketVantage, WireStats};
-use crate::report::events::ControlEvent;
+use crate::event::{Event, Vantage};
 use crate::target::trigger::{Action, CommandResult, Fired, Triggers};
 use crate::target::watch::{Exit, ExitWatch};
 use crate::time::{Clock, Stamp};
@@ -36,11 +36,7 @@ pub(super) struct Parts {
     pub(super) triggers: Triggers,
     pub(super) exits: ExitWatch,
     pub(super) recorder: Recorder,
-    pub(super) vantage: Option<PacketVantage>,
-    /// The name of the interface that it listens to.
-    pub(super) interface: Option<String>,
-    /// Why there is no wire vantage.
-    pub(super) wire_missing: Option<String>,
+    pub(super) vantages: Vantages,
     /// Connections in all.
     pub(super) count: u64,
 }
@@ -111,12 +107,8 @@ impl Log {
 pub(super) struct Ended {
     /// What was recorded.
     pub(super) recorded: Recorded,
-    /// What the wire vantage saw.
-    pub(super) capture: Option<WireStats>,
-    /// Where.
-    pub(super) interface: Option<String>,
-    /// Why there was no wire vantage.
-    pub(super) wire_missing: Option<String>,
+    /// What the vantages saw, and which were missing.
+    pub(super) seen: Seen,
     /// What was done to the server.
     pub(super) log: Log,
     /// From the first connection to the end of the last.
@@ -190,7 +182,7 @@ impl Run {
             self.parts.engine.trigger(fired.at);
             self.parts.recorder.signal(fired.at);
             for event in control_events(&fired) {
-                self.parts.recorder.control(event);
+                self.parts.recorder.event(event);
             }
             self.log.fired.push(fired);
         }
@@ -232,24 +224,19 @@ impl Run {
             if Some(exit.pid) == self.log.master {
                 self.parts.recorder.target_dead(exit.at);
             }
-            self.parts.recorder.control(ControlEvent {
-                at: exit.at,
-                event: "exit",
-                pid: Some(exit.pid.as_raw()),
-                detail: String::new(),
-            });
+            let pid = Some(exit.pid.as_raw());
+            self.parts
+                .recorder
+                .event(control(exit.at, "exit", pid, None));
             self.log.exits.push((exit.pid, exit.at));
         }
     }
 
     fn note_commands(&mut self, results: Vec<CommandResult>) {
         for result in results {
-            self.parts.recorder.control(ControlEvent {
-                at: result.at,
-                event: "trigger_end",
-                pid: None,
-                detail: format!("{}: {}", result.command, result.status),
-            });
+            let how = format!("{}: {}", result.command, result.status);
+            let event = control(result.at, "trigger_end", None, Some(how));
+            self.parts.recorder.event(event);
             self.log.commands.push(result);
         }
     }
@@ -293,9 +280,7 @@ impl Run {
         let recorded = self.parts.recorder.finish();
         Ended {
             recorded,
-            capture: self.parts.vantage.map(PacketVantage::stop),
-            interface: self.parts.interface,
-            wire_missing: self.parts.wire_missing,
+            seen: self.parts.vantages.stop(),
             log: self.log,
             took_ns,
         }
@@ -315,27 +300,29 @@ impl Run {
         ];
         for (at, event, detail) in steps {
             if let Some(at) = at {
-                self.parts.recorder.control(ControlEvent {
-                    at,
-                    event,
-                    pid,
-                    detail: detail.to_owned(),
-                });
+                let event = control(at, event, pid, Some(detail.to_owned()));
+                self.parts.recorder.event(event);
             }
         }
         started.stop = Some(stop);
     }
 }
 
-fn control_events(fired: &Fired) -> Vec<ControlEvent> {
-    let event = |event, pid, detail| ControlEvent {
-        at: fired.at,
+/// Something that the probe did, or saw happen to a process.
+fn control(at: Stamp, event: &'static str, pid: Option<i32>, detail: Option<String>) -> Event {
+    Event {
+        at,
+        vantage: Vantage::Control,
         event,
         pid,
         detail,
-    };
+    }
+}
+
+fn control_events(fired: &Fired) -> Vec<Event> {
+    let at = fired.at;
     match &fired.action {
-        Action::Command(command) => vec![event("trigger", None, command.clone())],
+        Action::Command(command) => vec![control(at, "trigger", None, Some(command.clone()))],
         Action::Signal(signal) => fired
             .sent
             .iter()
@@ -344,7 +331,7 @@ fn control_events(fired: &Fired) -> Vec<ControlEvent> {
                     Ok(()) => signal.to_string(),
                     Err(error) => format!("{signal}: {error:?}"),
                 };
-                event("signal", Some(pid.as_raw()), detail)
+                control(at, "signal", Some(pid.as_raw()), Some(detail))
             })
             .collect(),
     }

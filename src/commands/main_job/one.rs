@@ -1,26 +1,24 @@
 //! One run: its server is started, everything is opened before the first SYN, and all of it ends.
 //! What the runs of a series have in common is handed in; what a run says is left to its report.
 
-use std::io;
-
-use anyhow::{Context as _, Error, Result, bail};
+use anyhow::{Context as _, Error, Result};
 
 use super::measure::{Ended, Parts, Run};
 use super::notes::Notes;
 use super::server::{StartedServer, Starting};
+use super::vantages::{Missing, Taps, Watched};
 use crate::commands::interrupt::Interrupt;
 use crate::commands::outputs::{LogFile, OpenOutputs, RunFiles};
-use crate::commands::recorder::{Message, Recorder};
+use crate::commands::recorder::Recorder;
 use crate::commands::spool::Spool;
 use crate::connect::request::Template;
 use crate::connect::socket::Engine;
+use crate::event::Vantage;
 use crate::flow::Protocol;
-use crate::observe::packet::PacketTap;
-use crate::observe::route::{Route, route_to};
-use crate::plan::{Plan, ServerCommand, Target, WireWish};
+use crate::observe::route::route_to;
+use crate::plan::{Plan, ServerCommand, Target, Wish};
 use crate::record::Join;
 use crate::report::Context;
-use crate::sys::{capability, reason};
 use crate::target::process::Process;
 use crate::target::trigger::{Shells, Triggers};
 use crate::target::watch::ExitWatch;
@@ -128,20 +126,22 @@ impl OneRun<'_> {
                 .watch_tree(master.pid())
                 .context("cannot watch the server's processes")?;
         }
-        let (tap, wire_missing) = match open_tap(target, route, plan.wire) {
-            Ok(tap) => (Some(tap), None),
-            Err(missing) => {
-                notes.tell_all(&mut without_packets(plan.wire, &missing, files)?);
-                (None, Some(missing))
-            }
-        };
-        let spool = match &tap {
-            Some(_) => spool(files, opened)?,
-            None => None,
+        let taps = Taps::open(&Watched {
+            target: target.address,
+            route: &route,
+            master: master.as_ref().map(Process::pid),
+            wishes: plan.observe,
+            clock,
+        })?;
+        notes.tell_all(&mut without(&taps, plan.observe.wire, files));
+        let spool = match taps.has_wire() {
+            true => spool(files, opened)?,
+            false => None,
         };
         let keep_packets = spool.is_some();
         let wants_steps = opened.writers.wants_steps();
-        let mut join = self.join(target, tap.is_some(), wants_steps);
+        let join = self.join(target, taps.has_wire(), wants_steps);
+        let mut join = join.with_kernel(taps.tables(wants_steps));
         if keep_packets {
             join = join.keeping_attempts();
         }
@@ -154,16 +154,7 @@ impl OneRun<'_> {
         };
         let recorder = Recorder::start(join, writers, spool, context, triggered, clock)
             .context("cannot start a thread")?;
-        let interface = tap.as_ref().map(PacketTap::interface_name);
-        let vantage = match tap {
-            Some(tap) => {
-                let to_recorder = recorder.sender();
-                let sink = move |batch| to_recorder.send(Message::Wire(batch)).is_ok();
-                let read = tap.read(clock, keep_packets, sink);
-                Some(read.context("cannot start a thread")?)
-            }
-            None => None,
-        };
+        let vantages = taps.read(&recorder, keep_packets, clock)?;
         let triggers = Triggers::new(
             plan.triggers.clone(),
             master,
@@ -177,9 +168,7 @@ impl OneRun<'_> {
             triggers,
             exits,
             recorder,
-            vantage,
-            interface,
-            wire_missing,
+            vantages,
             count: plan.load.count,
         }))
     }
@@ -209,18 +198,25 @@ impl OneRun<'_> {
     }
 }
 
-/// What the user should know of a run without packets; an error where they were required.
-fn without_packets(wish: WireWish, missing: &str, files: &RunFiles) -> Result<Vec<String>> {
+/// What the user should know of a run that is not watched from everywhere.
+fn without(taps: &Taps, wire: Wish, files: &RunFiles) -> Vec<String> {
     let no_file = files.have_folder();
-    Ok(match wish {
-        WireWish::Required { .. } => bail!("{missing}"),
-        WireWish::IfAllowed => {
-            let but = if no_file { ", without run.pcapng" } else { "" };
-            vec![format!("{missing}; going on from the sockets alone{but}")]
-        }
-        WireWish::Off if no_file => vec!["without packets there is no run.pcapng".to_owned()],
-        WireWish::Off => Vec::new(),
-    })
+    let mut lines = Vec::new();
+    for missing in taps.missing().iter().filter(|missing| missing.wanted) {
+        let Missing { vantage, why, .. } = missing;
+        lines.push(match vantage {
+            Vantage::Wire => {
+                let but = if no_file { ", without run.pcapng" } else { "" };
+                format!("{why}; going on from the sockets alone{but}")
+            }
+            _ => format!("going on without {}: {why}", vantage.word()),
+        });
+    }
+    if wire == Wish::Off && no_file {
+        lines.push("without packets there is no run.pcapng".to_owned());
+    }
+    lines.extend(taps.lacks());
+    lines
 }
 
 /// Opens what packets go to in the end, and what holds them until then; nothing where they are not
@@ -236,33 +232,4 @@ fn spool(files: &mut RunFiles, opened: &OpenOutputs) -> Result<Option<Spool>> {
     let spool =
         spool.context("packets cannot be held until the run ends; make room, or set TMPDIR")?;
     Ok(Some(spool))
-}
-
-/// Opens the packet ring, or says why there is none.
-fn open_tap(
-    target: &Target,
-    route: io::Result<Route>,
-    wish: WireWish,
-) -> std::result::Result<PacketTap, String> {
-    if wish == WireWish::Off {
-        return Err("not asked for".to_owned());
-    }
-    let refused = |error: &io::Error| wire_refused(error, wish);
-    let route = route.map_err(|error| refused(&error))?;
-    PacketTap::open(target.address, route).map_err(|error| refused(&error))
-}
-
-/// Why no packets can be seen, and what to do about it.
-pub(super) fn wire_refused(error: &io::Error, wish: WireWish) -> String {
-    let why = match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            format!("that needs {}", capability::how_to_get_net_raw())
-        }
-        _ => reason(error),
-    };
-    let otherwise = match wish {
-        WireWish::Required { otherwise } => format!("; or {otherwise}"),
-        WireWish::IfAllowed | WireWish::Off => String::new(),
-    };
-    format!("no packets are seen: {why}{otherwise}")
 }

@@ -20,7 +20,7 @@ impl Finished {
     ) -> Vec<WriteFailed> {
         let ended = &mut self.ended;
         let written = &mut ended.recorded.written;
-        let (Some(spool), Some(stats)) = (written.spool.take(), ended.capture) else {
+        let (Some(spool), Some(stats)) = (written.spool.take(), ended.seen.wire) else {
             return Vec::new();
         };
         let fail = |error| WriteFailed {
@@ -35,7 +35,7 @@ impl Finished {
         let about = About {
             command: &command,
             kernel: &format!("Linux {}", host::kernel()),
-            interface: ended.interface.as_deref().unwrap_or_default(),
+            interface: ended.seen.interface.as_deref().unwrap_or_default(),
             run: RunAccount {
                 run_id: self.run_id.clone(),
                 // Without a link-local address's scope, which packets do not carry.
@@ -45,7 +45,7 @@ impl Finished {
                 signal: written.context.signal,
                 target_dead: written.context.target_dead,
             },
-            controls: &written.controls,
+            events: &written.events,
             span: (self.clock.started(), self.clock.now()),
             stats,
         };

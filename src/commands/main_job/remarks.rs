@@ -1,7 +1,11 @@
 //! What the reader of one run's table must know besides its numbers.
 
+use super::course::course;
 use super::measure::{Ended, Log};
 use super::one::Finished;
+use super::vantages::{Missing, Seen};
+use crate::event::Vantage;
+use crate::observe::diag::DiagStats;
 use crate::observe::packet::WireStats;
 use crate::outcome::Outcome;
 use crate::report::table::{Setting, millis, plural};
@@ -21,6 +25,7 @@ impl Finished {
             took_ns: self.ended.took_ns,
             triggers: self.ended.log.fired.iter().map(describe).collect(),
             signal: self.ended.log.signal(),
+            course: course(&self.ended),
             notes: self.remarks(),
         }
     }
@@ -39,8 +44,7 @@ impl Finished {
         let mut lines = Vec::new();
         let Ended {
             recorded,
-            capture,
-            wire_missing,
+            seen,
             log,
             ..
         } = &self.ended;
@@ -54,12 +58,7 @@ impl Finished {
         if let Some(stop) = self.server.as_ref().and_then(|s| s.stop.as_ref()) {
             lines.extend(self.stop_remark(stop));
         }
-        if let Some(wire) = capture {
-            lines.extend(wire_remarks(wire));
-        }
-        if let Some(missing) = wire_missing {
-            lines.push(format!("seen from the sockets alone; wire: {missing}"));
-        }
+        lines.extend(seen.remarks());
         lines.extend(late(&recorded.summary));
         lines.extend(unknown_causes(&recorded.summary));
         if let Some(offset) = self.clock_step() {
@@ -97,6 +96,65 @@ impl Finished {
         };
         Some(format!("the server had not stopped{after}, and {end}"))
     }
+}
+
+impl Seen {
+    /// What was seen from where, and what was not.
+    fn remarks(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        lines.extend(self.wire.iter().flat_map(wire_remarks));
+        lines.extend(self.diag.iter().map(diag_remark));
+        lines.extend(
+            self.trace
+                .iter()
+                .map(|trace| events_remark(trace.records, trace.lost)),
+        );
+        lines.extend(self.missing.iter().filter_map(Missing::remark));
+        lines.extend(self.lacks.iter().cloned());
+        lines
+    }
+}
+
+impl Missing {
+    /// What the table says of it; nothing of a vantage that nobody asked for but the wire, without
+    /// which much is not seen.
+    pub(super) fn remark(&self) -> Option<String> {
+        let Missing {
+            vantage,
+            why,
+            wanted,
+        } = self;
+        match vantage {
+            Vantage::Wire => Some(format!("seen from the sockets alone; wire: {why}")),
+            _ => wanted.then(|| format!("no {}: {why}", vantage.word())),
+        }
+    }
+}
+
+/// How often sock_diag was asked.
+pub(super) fn diag_remark(diag: &DiagStats) -> String {
+    let DiagStats {
+        listener_polls,
+        connection_polls,
+        cpu_share,
+        ..
+    } = diag;
+    let listener = listener_polls.times + connection_polls.times;
+    format!(
+        "diag: asked for the listener {listener} {}, for connections {}, with {:.1} % of a core",
+        plural_times(listener),
+        connection_polls.times,
+        cpu_share * 100.0
+    )
+}
+
+fn plural_times(n: u64) -> &'static str {
+    if n == 1 { "time" } else { "times" }
+}
+
+/// How much tracepoints told, and what was lost.
+pub(super) fn events_remark(records: u64, lost: u64) -> String {
+    format!("trace: {records} {}, {lost} lost", plural(records, "event"))
 }
 
 /// What the wire vantage saw and what it missed.
@@ -175,13 +233,16 @@ pub(super) fn late(summary: &Summary) -> Option<String> {
     })
 }
 
-/// What packets and sockets cannot tell.
+/// What could not be told.
 pub(super) fn unknown_causes(summary: &Summary) -> Option<String> {
     let open = [Outcome::ResetEmpty, Outcome::ClosedEmpty, Outcome::Hung];
-    let n: u64 = open.iter().map(|&outcome| summary.count(outcome)).sum();
+    let counted = open
+        .iter()
+        .filter_map(|outcome| summary.outcomes.get(outcome));
+    let n: u64 = counted.map(|counted| counted.parts.unknown()).sum();
     (n > 0).then(|| {
         format!(
-            "{n} {} whose cause cannot be told from the client's side: see cause_candidates in --csv",
+            "{n} {} whose cause is not proven: see cause_candidates in --csv",
             plural(n, "connection")
         )
     })

@@ -2,10 +2,13 @@
 
 use std::ffi::OsString;
 
+use super::course::course;
 use super::measure::Log;
 use super::one::Finished;
 use super::server::StartedServer;
+use super::vantages::Seen;
 use crate::commands::command_line;
+use crate::event::Vantage;
 use crate::report::run::{
     ClockReport, ExitReport, RunReport, SCHEMA, ServerReport, SummaryReport, TriggerReport,
     VantageReport,
@@ -31,27 +34,36 @@ impl Finished {
                 ended_unix_ns: self.clock.now().0,
                 wall_offset_at_end_ns: self.clock.wall_offset_ns(),
             },
-            vantages: vec![
-                VantageReport {
-                    name: "socket",
-                    on: true,
-                    missing: None,
-                },
-                VantageReport {
-                    name: "wire",
-                    on: ended.capture.is_some(),
-                    missing: ended.wire_missing.clone(),
-                },
-            ],
+            vantages: vantage_reports(&ended.seen),
             triggers: trigger_reports(&ended.log),
             exits: ended.log.exits.iter().map(exit_report).collect(),
             server: self.server.as_ref().map(server_report),
             interrupted: self.interrupted,
             notes: notes.to_vec(),
-            capture: ended.capture,
+            capture: ended.seen.wire,
+            diag: ended.seen.diag.clone(),
+            trace: ended.seen.trace,
+            course: course(ended),
             summary: SummaryReport::new(&ended.recorded.summary, ended.log.signal()),
         }
     }
+}
+
+fn vantage_reports(seen: &Seen) -> Vec<VantageReport> {
+    let of = |vantage: Vantage, on| {
+        let missing = seen.missing.iter().find(|one| one.vantage == vantage);
+        VantageReport {
+            name: vantage.word(),
+            on,
+            missing: missing.map(|missing| missing.why.clone()),
+        }
+    };
+    vec![
+        of(Vantage::Socket, true),
+        of(Vantage::Wire, seen.wire.is_some()),
+        of(Vantage::Diag, seen.diag.is_some()),
+        of(Vantage::Trace, seen.trace.is_some()),
+    ]
 }
 
 fn trigger_reports(log: &Log) -> Vec<TriggerReport> {

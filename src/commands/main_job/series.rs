@@ -9,14 +9,15 @@ use indicatif::ProgressBar;
 
 use super::case::{Case, RunName};
 use super::notes::Notes;
-use super::one::{Finished, OneRun, wire_refused};
+use super::one::{Finished, OneRun};
 use super::report::Measured;
+use super::vantages::wire_refused;
 use crate::commands::ending::Failures;
 use crate::commands::interrupt::Interrupt;
 use crate::commands::outputs::{self, OpenOutputs, RunFiles};
 use crate::commands::progress;
 use crate::observe::packet::PacketTap;
-use crate::plan::{Plan, WireWish};
+use crate::plan::{Plan, Wish};
 use crate::target::process::Process;
 use crate::target::trigger::Shells;
 use crate::time::Clock;
@@ -44,9 +45,9 @@ impl<'a> Series<'a> {
         let interrupt = Interrupt::catch().context("cannot catch SIGINT and SIGTERM")?;
         let mut notes = Notes::new(plan.outputs.quiet);
         notes.tell_all(&mut plan.notes);
-        if let WireWish::Required { .. } = plan.wire {
+        if let Wish::Required { .. } = plan.observe.wire {
             PacketTap::may_open()
-                .map_err(|error| anyhow!("{}", wire_refused(&error, plan.wire)))?;
+                .map_err(|error| anyhow!("{}", wire_refused(&error, plan.observe.wire)))?;
         }
         Ok(Series {
             opened: outputs::open(&plan.outputs)?,

@@ -4,7 +4,8 @@
 use nix::unistd::Pid;
 
 use super::one::Finished;
-use super::remarks::{ended_before, trigger_failures, wire_remarks};
+use super::remarks::{ended_before, events_remark, trigger_failures, wire_remarks};
+use super::vantages::Missing;
 use crate::observe::packet::WireStats;
 use crate::report::table::{millis, plural};
 use crate::target::trigger::Action;
@@ -31,8 +32,10 @@ pub(super) struct Tally {
     left: Vec<Pid>,
     /// What the wire vantages saw together, where there was one.
     wire: Option<WireStats>,
-    /// Why there was none, and in how many runs.
-    wire_missing: Vec<(String, usize)>,
+    /// Events that tracepoints told of and that were lost, where there were any.
+    trace: Option<(u64, u64)>,
+    /// What the vantages could not see, and in how many runs.
+    unseen: Vec<(String, usize)>,
     /// Runs during which the wall clock was stepped, and how far at most.
     clock_steps: (usize, i64),
 }
@@ -50,7 +53,8 @@ impl Tally {
             self.killed += usize::from(stop.killed.is_some());
             self.left.extend(&stop.left);
         }
-        if let Some(wire) = &run.ended.capture {
+        let seen = &run.ended.seen;
+        if let Some(wire) = &seen.wire {
             let sum = self.wire.get_or_insert_default();
             sum.packets += wire.packets;
             sum.kernel_drops += wire.kernel_drops;
@@ -58,9 +62,16 @@ impl Tally {
             sum.fragments += wire.fragments;
             sum.malformed += wire.malformed;
         }
-        if let Some(missing) = &run.ended.wire_missing {
-            count(&mut self.wire_missing, missing);
+        if let Some(trace) = &seen.trace {
+            let (records, lost) = self.trace.get_or_insert_default();
+            *records += trace.records;
+            *lost += trace.lost;
         }
+        let missing = seen.missing.iter().filter_map(Missing::remark);
+        missing.for_each(|missing| count(&mut self.unseen, &missing));
+        seen.lacks
+            .iter()
+            .for_each(|lack| count(&mut self.unseen, lack));
         if let Some(offset) = run.clock_step() {
             let (runs, most) = self.clock_steps;
             self.clock_steps = (runs + 1, most.max(offset.abs()));
@@ -147,11 +158,11 @@ impl Tally {
         }
         lines.extend(self.killed_remarks());
         lines.extend(self.wire.iter().flat_map(wire_remarks));
-        for (missing, n) in &self.wire_missing {
-            lines.push(format!(
-                "{} seen from the sockets alone; wire: {missing}",
-                self.share(*n)
-            ));
+        if let Some((records, lost)) = self.trace {
+            lines.push(events_remark(records, lost));
+        }
+        for (unseen, n) in &self.unseen {
+            lines.push(format!("{}: {unseen}", self.share(*n)));
         }
         let (steps, most) = self.clock_steps;
         if steps > 0 {

@@ -10,9 +10,9 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 
 use super::{BUFFER, FlowEntry, Head, Index, Spool};
+use crate::event::{Event, Vantage};
 use crate::observe::packet::{SNAP, WireStats};
 use crate::record::account::RunAccount;
-use crate::report::events::ControlEvent;
 use crate::report::pcapng::{Captured, PcapngReport, Section, Statistics};
 use crate::time::Stamp;
 
@@ -30,7 +30,7 @@ pub(in crate::commands) struct About<'a> {
     /// The run, but for the number of its connections.
     pub(in crate::commands) run: RunAccount,
     /// What was done to the server and seen of it.
-    pub(in crate::commands) controls: &'a [ControlEvent],
+    pub(in crate::commands) events: &'a [Event],
     /// From when to when packets were listened to.
     pub(in crate::commands) span: (Stamp, Stamp),
     /// What the ring saw and missed.
@@ -63,8 +63,9 @@ impl Held {
         out: &mut dyn Write,
         about: &About<'_>,
     ) -> io::Result<()> {
-        let mut controls: Vec<&ControlEvent> = about.controls.iter().collect();
-        controls.sort_by_key(|event| event.at);
+        // What the kernel showed besides is in events.csv: too much to read beside packets.
+        let is_control = |event: &&Event| event.vantage == Vantage::Control;
+        let controls: Vec<&Event> = about.events.iter().filter(is_control).collect();
         // What comes behind the last packet has no packet to stand on.
         let on_packets = controls.partition_point(|event| Some(event.at) <= self.index.last);
         let (on_packets, behind) = controls.split_at(on_packets);
@@ -93,7 +94,7 @@ impl Held {
     fn packets<W: Write>(
         &mut self,
         report: &mut PcapngReport<W>,
-        controls: &[&ControlEvent],
+        controls: &[&Event],
     ) -> io::Result<()> {
         self.packets.seek(SeekFrom::Start(0))?;
         let mut packets = BufReader::with_capacity(BUFFER, &self.packets);
@@ -154,14 +155,14 @@ fn read_account(file: &File, at: u64, account: &mut Vec<u8>) -> io::Result<()> {
 }
 
 /// What was done to the server or seen of it, for people to read.
-fn remark(event: &ControlEvent) -> String {
+fn remark(event: &Event) -> String {
     let mut text = event.event.to_owned();
     if let Some(pid) = event.pid {
         text.push_str(&format!(" of process {pid}"));
     }
-    if !event.detail.is_empty() {
+    if let Some(detail) = &event.detail {
         text.push_str(": ");
-        text.push_str(&event.detail);
+        text.push_str(detail);
     }
     text
 }

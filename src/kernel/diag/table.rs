@@ -3,14 +3,20 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use foldhash::fast::RandomState;
 
 use super::{Counters, Listening, Owner, Poll, Polled, Queue};
+use crate::event::{Event, Vantage};
 use crate::kernel::history::History;
 use crate::kernel::lives::{Life, Lives};
-use crate::kernel::{Act, DiagSide, Sight, TcpState, Unread};
+use crate::kernel::{Act, DiagSide, TcpState, Unread};
 use crate::time::Stamp;
+
+/// How long after the RST of a process that closes with linger 0 its kernel may take to count that: it
+/// sends first (tcp_close()), and the thread may have to wait for its processor in between.
+const COUNTED: Duration = Duration::from_millis(20);
 
 /// The connections of one server, as sock_diag tells of them.
 #[derive(Debug)]
@@ -37,7 +43,7 @@ struct Connection {
     gone: bool,
     /// The counters when it was last found in the accept queue, or before.
     counters: Option<Counters>,
-    sights: Vec<Sight>,
+    events: Vec<Event>,
 }
 
 impl DiagTable {
@@ -55,9 +61,9 @@ impl DiagTable {
         }
     }
 
-    /// Whether connections were asked for at `at` or later.
-    pub fn knows(&self, at: Stamp) -> bool {
-        self.asked.is_some_and(|asked| asked >= at)
+    /// Whether all was asked for that can be told of a connection that ended at `end`.
+    pub fn knows(&self, end: Stamp) -> bool {
+        self.asked.is_some_and(|asked| asked >= end + COUNTED)
     }
 
     /// How long the listeners' queues were.
@@ -66,7 +72,7 @@ impl DiagTable {
     }
 
     /// Takes the answers to a round of questions; returns what changed of the listeners.
-    pub fn push(&mut self, poll: &Poll) -> Option<Sight> {
+    pub fn push(&mut self, poll: &Poll) -> Option<Event> {
         let Poll {
             asked, answered, ..
         } = *poll;
@@ -97,7 +103,7 @@ impl DiagTable {
         asked: Stamp,
         answered: Stamp,
         listeners: &[Listening],
-    ) -> Option<Sight> {
+    ) -> Option<Event> {
         self.listening.push(asked, answered, !listeners.is_empty());
         let queued = listeners.iter().map(|one| one.queued).sum();
         let limit = listeners.iter().map(|one| one.limit).max();
@@ -106,7 +112,7 @@ impl DiagTable {
             Some(limit) => format!("queued={queued} limit={limit}"),
             None => "nobody listens".to_owned(),
         };
-        changed.then(|| Sight::polled(answered, "listener", None, Some(detail)))
+        changed.then(|| seen(answered, "listener", None, detail))
     }
 
     fn connection(&mut self, asked: Stamp, answered: Stamp, polled: &Polled) {
@@ -148,15 +154,13 @@ impl DiagTable {
         if let Some(event) = event.filter(|_| self.keep) {
             let pid = side.owned.and_then(|owned| owned.pid);
             let detail = format!("unread={}", polled.unread);
-            known
-                .sights
-                .push(Sight::polled(answered, event, pid, Some(detail)));
+            known.events.push(seen(answered, event, pid, detail));
         }
     }
 
     /// Gives away what is known of a connection that `client` had, and what was seen of it. Of one
     /// that was never found it is known whether somebody listened.
-    pub fn take(&mut self, client: SocketAddr, life: Life) -> (DiagSide, Vec<Sight>) {
+    pub fn take(&mut self, client: SocketAddr, life: Life) -> (DiagSide, Vec<Event>) {
         let known = self.connections.take(client, life).unwrap_or_default();
         let mut side = known.side;
         side.listening = self.listening.at(life.opened).copied();
@@ -168,10 +172,11 @@ impl DiagTable {
         });
         let outlived = known.found.map(|found| found >= life.end);
         side.outlived = outlived.filter(|_| self.knows(life.end));
-        (side, known.sights)
+        (side, known.events)
     }
 
-    /// Whether a counter moved between that answer and the first that was asked for after `end`.
+    /// Whether a counter moved between that answer and the first in which it counts what happened
+    /// until `end`.
     fn moved(
         &self,
         before: Option<&Counters>,
@@ -179,7 +184,7 @@ impl DiagTable {
         counter: impl Fn(&Counters) -> Option<u64>,
     ) -> Option<bool> {
         let before = counter(before?)?;
-        let after = counter(self.counters.from(end)?)?;
+        let after = counter(self.counters.from(end + COUNTED)?)?;
         Some(after != before)
     }
 
@@ -188,6 +193,17 @@ impl DiagTable {
         self.connections.forget(at);
         self.counters.forget(at);
         self.listening.forget(at);
+    }
+}
+
+/// Seen by sock_diag.
+fn seen(at: Stamp, event: &'static str, pid: Option<i32>, detail: String) -> Event {
+    Event {
+        at,
+        vantage: Vantage::Diag,
+        event,
+        pid,
+        detail: Some(detail),
     }
 }
 

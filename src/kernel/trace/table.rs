@@ -8,8 +8,9 @@ use foldhash::fast::RandomState;
 use super::accepts::{Accepts, Call, Match};
 use super::course::Course;
 use super::{Lost, Task, Traced, TracedWhat};
+use crate::event::{Event, Vantage};
 use crate::kernel::lives::{Life, Lives};
-use crate::kernel::{Act, Reset, ResetBy, Sight, TcpState, TraceSide};
+use crate::kernel::{Act, Reset, ResetBy, TcpState, TraceSide};
 use crate::time::Stamp;
 use crate::wire::Ends;
 
@@ -59,7 +60,7 @@ struct Connection {
     /// Two sockets had its ends at the same time, in two name spaces: which is which is not told.
     ambiguous: bool,
     side: TraceSide,
-    sights: Vec<Sight>,
+    events: Vec<Event>,
 }
 
 impl TraceTable {
@@ -113,7 +114,7 @@ impl TraceTable {
     }
 
     /// Gives away what is known of a connection that `client` had, and what was seen of it.
-    pub fn take(&mut self, client: SocketAddr, life: Life) -> Option<(TraceSide, Vec<Sight>)> {
+    pub fn take(&mut self, client: SocketAddr, life: Life) -> Option<(TraceSide, Vec<Event>)> {
         let known = self.connections.take(client, life)?;
         if known.ambiguous {
             return None;
@@ -124,7 +125,7 @@ impl TraceTable {
             && self.from <= life.opened
             && self.knows(life.end)
             && !self.lost.iter().any(overlaps);
-        Some((side, known.sights))
+        Some((side, known.events))
     }
 
     /// Lets go of connections of which nothing was seen since `at`.
@@ -133,9 +134,9 @@ impl TraceTable {
     }
 
     /// Takes an event; returns it as one of the run, where it is one and worth listing.
-    pub fn push(&mut self, event: &Traced) -> Option<Sight> {
+    pub fn push(&mut self, event: &Traced) -> Option<Event> {
         let Traced { at, task, ref what } = *event;
-        let sight = |event, detail: Option<String>| Sight::traced(at, task, event, detail);
+        let event = |event, detail: Option<String>| traced(at, task, event, detail);
         match what {
             TracedWhat::State {
                 ends,
@@ -151,7 +152,7 @@ impl TraceTable {
             TracedWhat::Read { ends, socket } => {
                 self.closing.remove(&task.tid);
                 let act = Act { at, pid: task.pid };
-                self.used(*ends, *socket, sight("read", None), act, |side| {
+                self.used(*ends, *socket, event("read", None), act, |side| {
                     &mut side.read
                 });
             }
@@ -162,10 +163,10 @@ impl TraceTable {
                 ..
             } => return self.reset_sent(at, task, *ends, *socket, reason.as_deref()),
             TracedWhat::ResetReceived { ends, socket } => {
-                self.list(*ends, Some(*socket), || sight("reset_received", None));
+                self.list(*ends, Some(*socket), || event("reset_received", None));
             }
             TracedWhat::Retransmitted { ends } => {
-                self.list(*ends, None, || sight("retransmit", None));
+                self.list(*ends, None, || event("retransmit", None));
             }
             TracedWhat::Destroyed { socket } => {
                 self.sockets.remove(socket);
@@ -178,19 +179,19 @@ impl TraceTable {
                     entered: *entered,
                     returned: Act { at, pid: task.pid },
                 };
-                self.accepted(call, *listener, sight("accepted", None));
+                self.accepted(call, *listener, event("accepted", None));
             }
             TracedWhat::ShutDown => {
                 self.closing.remove(&task.tid);
             }
             TracedWhat::Signalled { signal } => {
                 self.course.signalled(Act { at, pid: task.pid }, signal);
-                return Some(sight("signal_delivered", Some(signal.to_string())));
+                return Some(event("signal_delivered", Some(signal.to_string())));
             }
             TracedWhat::Exited => {
                 self.closing.remove(&task.tid);
                 self.course.exits.push(Act { at, pid: task.pid });
-                return Some(sight("exit", None));
+                return Some(event("exit", None));
             }
         }
         None
@@ -202,14 +203,14 @@ impl TraceTable {
         task: Task,
         socket: u64,
         change: (Option<TcpState>, Option<TcpState>),
-    ) -> Option<Sight> {
+    ) -> Option<Event> {
         match change {
             (Some(TcpState::Listen), Some(_)) if !task.softirq => {
                 self.closing.insert(task.tid, socket);
                 self.course.listener_closed = Some(Act { at, pid: task.pid });
-                Some(Sight::traced(at, task, "listener_closed", None))
+                Some(traced(at, task, "listener_closed", None))
             }
-            (_, Some(TcpState::Listen)) => Some(Sight::traced(at, task, "listening", None)),
+            (_, Some(TcpState::Listen)) => Some(traced(at, task, "listening", None)),
             _ => None,
         }
     }
@@ -227,9 +228,7 @@ impl TraceTable {
             (Some(Listen), Some(SynRecv)) => self.begin(ends, socket, at),
             (_, Some(Established)) => {
                 self.course.established();
-                self.list(ends, Some(socket), || {
-                    Sight::traced(at, task, "established", None)
-                });
+                self.list(ends, Some(socket), || traced(at, task, "established", None));
                 if let Some(known) = self.known(ends, socket, at) {
                     known.side.established.get_or_insert(at);
                     if let Some(counted) = &mut self.accepts
@@ -243,9 +242,9 @@ impl TraceTable {
             (Some(Established | CloseWait), Some(to))
                 if to != CloseWait && !task.softirq && !self.closing.contains_key(&task.tid) =>
             {
-                let sight = Sight::traced(at, task, "closed", None);
+                let event = traced(at, task, "closed", None);
                 let act = Act { at, pid: task.pid };
-                self.used(ends, socket, sight, act, |side| &mut side.closed);
+                self.used(ends, socket, event, act, |side| &mut side.closed);
             }
             _ => {}
         }
@@ -277,11 +276,11 @@ impl TraceTable {
         &mut self,
         ends: Ends,
         socket: u64,
-        sight: Sight,
+        event: Event,
         act: Act,
         which: impl Fn(&mut TraceSide) -> &mut Option<Act>,
     ) {
-        self.list(ends, Some(socket), || sight);
+        self.list(ends, Some(socket), || event);
         let Some(known) = self.known(ends, socket, act.at) else {
             return;
         };
@@ -300,7 +299,7 @@ impl TraceTable {
         ends: Ends,
         socket: Option<u64>,
         reason: Option<&str>,
-    ) -> Option<Sight> {
+    ) -> Option<Event> {
         let by = if task.softirq || socket.is_none() {
             ResetBy::Kernel
         } else if !self.closing.contains_key(&task.tid) {
@@ -311,10 +310,10 @@ impl TraceTable {
             // Perhaps the listener's queue, perhaps what the task went on to close.
             ResetBy::Kernel
         };
-        let sight = Sight::traced(at, task, "reset_sent", reason.map(str::to_owned));
+        let event = traced(at, task, "reset_sent", reason.map(str::to_owned));
         if ends.client.port() == 0 {
             // An overflowing listener's: it does not say to whom.
-            return Some(sight);
+            return Some(event);
         }
         if by == ResetBy::Listener {
             self.course.queue_reset.get_or_insert(at);
@@ -338,12 +337,12 @@ impl TraceTable {
         };
         known.side.reset.get_or_insert(reset);
         if keep {
-            known.sights.push(sight);
+            known.events.push(event);
         }
         None
     }
 
-    fn accepted(&mut self, call: Call, listener: Option<u64>, sight: Sight) {
+    fn accepted(&mut self, call: Call, listener: Option<u64>, event: Event) {
         let ours = listener.map(|listener| self.listeners.contains(&listener));
         let elsewhere = ours == Some(false) && !self.listeners.is_empty();
         if elsewhere {
@@ -364,7 +363,7 @@ impl TraceTable {
             if self.keep
                 && let Some(known) = self.by_socket(one.0)
             {
-                known.sights.push(sight);
+                known.events.push(event);
             }
         }
     }
@@ -387,15 +386,31 @@ impl TraceTable {
     }
 
     /// Lists what was seen of a socket, or of whatever is between these ends.
-    fn list(&mut self, ends: Ends, socket: Option<u64>, sight: impl FnOnce() -> Sight) {
+    fn list(&mut self, ends: Ends, socket: Option<u64>, event: impl FnOnce() -> Event) {
         if !self.keep {
             return;
         }
-        let sight = sight();
+        let event = event();
         let is_its = |known: &Connection| socket.is_none() || known.socket == socket;
-        if let Some(known) = self.connections.find(ends.client, sight.at, is_its) {
-            known.sights.push(sight);
+        if let Some(known) = self.connections.find(ends.client, event.at, is_its) {
+            known.events.push(event);
         }
+    }
+}
+
+/// Seen by a tracepoint. What the kernel did in a softirq has no process.
+fn traced(at: Stamp, task: Task, event: &'static str, detail: Option<String>) -> Event {
+    let thread = (!task.softirq).then(|| {
+        let comm = task.comm.map(|comm| format!(" comm={comm}"));
+        format!("tid={}{}", task.tid, comm.unwrap_or_default())
+    });
+    let words: Vec<String> = detail.into_iter().chain(thread).collect();
+    Event {
+        at,
+        vantage: Vantage::Trace,
+        event,
+        pid: task.pid.filter(|_| !task.softirq),
+        detail: (!words.is_empty()).then(|| words.join(" ")),
     }
 }
 

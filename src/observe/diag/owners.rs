@@ -68,12 +68,6 @@ impl Owners {
         owners.refresh(now);
         owners
     }
-
-    /// Whether any process to look into is known.
-    pub(super) fn knows_anybody(&self) -> bool {
-        !self.members.is_empty()
-    }
-
     /// A process of the tree whose files we may not see.
     pub(super) fn closed(&self) -> Option<Pid> {
         self.closed.first().copied()

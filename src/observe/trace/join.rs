@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use nix::sys::signal::Signal;
+
 use super::events::Seen;
 use crate::kernel::{Task, Traced, TracedWhat};
 use crate::time::Stamp;
@@ -68,7 +70,7 @@ impl Join {
                 return None;
             }
             Seen::SignalDelivered { signal } => TracedWhat::Signalled {
-                signal: self.delivered(signal, task.pid)?,
+                signal: name(self.delivered(signal, task.pid)?)?,
             },
             Seen::GroupExit => {
                 self.sent.remove(&task.pid?);
@@ -102,6 +104,27 @@ impl Join {
             self.sent.remove(&pid);
         }
         Some(signal)
+    }
+}
+
+/// Signals by which programs talk to themselves: a child's end, timers, data that arrived. A busy
+/// run-time gets some hundred of them in a second.
+const PRIVATE: [Signal; 7] = [
+    Signal::SIGCHLD,
+    Signal::SIGALRM,
+    Signal::SIGVTALRM,
+    Signal::SIGPROF,
+    Signal::SIGURG,
+    Signal::SIGIO,
+    Signal::SIGPIPE,
+];
+
+/// A signal's name; none where it is a program's own business. Real-time signals go by number.
+fn name(number: i32) -> Option<Box<str>> {
+    match Signal::try_from(number) {
+        Ok(private) if PRIVATE.contains(&private) => None,
+        Ok(signal) => Some(signal.as_str().into()),
+        Err(_) => Some(number.to_string().into()),
     }
 }
 
@@ -152,6 +175,7 @@ mod tests {
     }
 
     fn signalled(tid: i32, signal: i32) -> (i32, TracedWhat) {
+        let signal = name(signal).unwrap();
         (tid, TracedWhat::Signalled { signal })
     }
 

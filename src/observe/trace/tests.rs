@@ -60,7 +60,7 @@ impl Watch {
         let target = SocketAddr::from(([127, 0, 0, 1], port));
         let tap = TraceTap::open(target, tree, Clock::start()).expect("needs root, tracefs");
         assert_eq!(tap.lacks(), &[] as &[String]);
-        assert!(tap.sees_reads() && tap.sees_closings());
+        assert!(tap.able().reads && tap.able().closings);
         let folders = folders(&tap);
         let (sender, batches) = mpsc::channel();
         let vantage = tap.read(move |batch| sender.send(batch).is_ok()).unwrap();
@@ -372,11 +372,11 @@ fn exited(event: &Traced, child: &Child) -> bool {
 }
 
 /// The signals that a process got, and how often it ended.
-fn end_of(events: &[Traced], child: &Child) -> (Vec<i32>, usize) {
+fn end_of(events: &[Traced], child: &Child) -> (Vec<Box<str>>, usize) {
     let child = pid(child.id()).as_raw();
     let of_it = events.iter().filter(|event| event.task.pid == Some(child));
-    let signals = of_it.filter_map(|event| match event.what {
-        TracedWhat::Signalled { signal } => Some(signal),
+    let signals = of_it.filter_map(|event| match &event.what {
+        TracedWhat::Signalled { signal } => Some(signal.clone()),
         _ => None,
     });
     let is_end =
@@ -386,15 +386,15 @@ fn end_of(events: &[Traced], child: &Child) -> (Vec<i32>, usize) {
 
 #[test]
 #[ignore = "needs root, tracefs"]
-fn a_signal_is_told_by_its_number_whether_it_is_handled_or_not() {
+fn a_signal_is_told_by_its_own_name_whether_it_is_handled_or_not() {
     let _alone = alone();
     let handling = "trap 'exit 3' TERM; echo ready; read line";
     let scripts = [
-        ("read line", 15),
-        (handling, 15),
-        (handling, 9),
-        ("read line", 9),
-        ("read line", 3),
+        ("read line", Signal::SIGTERM),
+        (handling, Signal::SIGTERM),
+        (handling, Signal::SIGKILL),
+        ("read line", Signal::SIGKILL),
+        ("read line", Signal::SIGQUIT),
     ];
     for (script, signal) in scripts {
         let mut child = shell(script);
@@ -403,13 +403,13 @@ fn a_signal_is_told_by_its_number_whether_it_is_handled_or_not() {
         }
         let it = pid(child.id());
         let mut watch = Watch::start(9, &[it]);
-        kill(it, Signal::try_from(signal).unwrap()).unwrap();
+        kill(it, signal).unwrap();
         watch.wait_for("an end", |event| exited(event, &child));
         child.wait().unwrap();
         let (events, _) = watch.stop();
         assert_eq!(
             end_of(&events, &child),
-            (vec![signal], 1),
+            (vec![signal.as_str().into()], 1),
             "{script} {signal}"
         );
     }
@@ -458,7 +458,7 @@ fn threads_that_end_with_their_process_got_no_signal() {
         watch.wait_for("an end", |event| exited(event, &child));
         child.wait().unwrap();
         let (events, _) = watch.stop();
-        let signals = signal.into_iter().map(|signal| signal as i32).collect();
+        let signals = signal.iter().map(|signal| signal.as_str().into()).collect();
         assert_eq!(end_of(&events, &child), (signals, 1));
     }
 }
@@ -493,7 +493,7 @@ fn without_processes_it_says_what_is_not_seen() {
     let lacks = "no process of the server is known: accepts, signals and exits are not seen";
     assert_eq!(tap.lacks(), [lacks]);
     assert_eq!(tap.instances.len(), 1);
-    assert!(tap.sees_reads() && !tap.sees_closings());
+    assert!(tap.able().reads && !tap.able().closings);
 }
 
 #[test]

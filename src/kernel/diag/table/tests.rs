@@ -1,5 +1,12 @@
 use super::*;
 
+/// Times count in these: 10 ms.
+const UNIT: i64 = 10_000_000;
+
+const fn at(units: i64) -> Stamp {
+    Stamp(units * UNIT)
+}
+
 const CLIENT: &str = "127.0.0.1:40000";
 const HELD: Owner = Owner::File {
     inode: 9,
@@ -13,9 +20,9 @@ fn client() -> SocketAddr {
 /// Connections are opened at 5 and end at 45; questions are asked at 0, 10, 20, ... and answered 2
 /// later.
 const LIFE: Life = Life {
-    opened: Stamp(5),
-    closed: Stamp(45),
-    end: Stamp(45),
+    opened: at(5),
+    closed: at(45),
+    end: at(45),
 };
 
 struct Script {
@@ -55,8 +62,8 @@ impl Script {
             unread,
         });
         self.table.push(&Poll {
-            asked: Stamp(self.at),
-            answered: Stamp(self.at + 2),
+            asked: at(self.at),
+            answered: at(self.at + 2),
             counters: Some(self.counters),
             listeners: Some(self.listeners.clone()),
             connections: Some(polled.into_iter().collect()),
@@ -94,7 +101,7 @@ fn a_connection_that_leaves_the_queue_by_its_reset_moves_no_counter() {
             listening: Some(true),
             listening_at_end: Some(true),
             overflowed: Some(false),
-            queued: Some(Stamp(40)),
+            queued: Some(at(40)),
             aborts: Some(false),
             outlived: Some(false),
             ..DiagSide::default()
@@ -129,7 +136,7 @@ fn a_connection_that_waits_on_after_its_client_gave_up_outlives_it() {
     script.poll(None).queued().queued().queued().queued();
     script.poll(Some((TcpState::CloseWait, Owner::Nobody, 84)));
     let side = script.side();
-    assert_eq!(side.queued, Some(Stamp(50)));
+    assert_eq!(side.queued, Some(at(50)));
     assert_eq!(side.outlived, Some(true));
 }
 
@@ -140,18 +147,18 @@ fn who_holds_it_is_the_first_that_was_seen_to_and_unread_is_the_last_that_was_kn
     script.poll(Some((TcpState::FinWait2, Owner::Nobody, 0)));
     let side = script.side();
     let owned = Act {
-        at: Stamp(22),
+        at: at(22),
         pid: Some(70),
     };
     assert_eq!(side.owned, Some(owned));
     let unread = Unread {
-        asked: Stamp(30),
-        answered: Stamp(32),
+        asked: at(30),
+        answered: at(32),
         bytes: 0,
     };
     assert_eq!(side.unread, Some(unread));
     // Closed by its process it is nobody's again, and in no queue.
-    assert_eq!(side.queued, Some(Stamp(10)));
+    assert_eq!(side.queued, Some(at(10)));
 }
 
 #[test]
@@ -162,7 +169,7 @@ fn a_handshake_under_way_is_half_open() {
         script.poll(Some((TcpState::NewSynRecv, Owner::Nobody, 0)));
     }
     let side = script.side();
-    assert_eq!(side.half_open, Some(Stamp(50)));
+    assert_eq!(side.half_open, Some(at(50)));
     assert_eq!((side.queued, side.owned), (None, None));
 }
 
@@ -204,12 +211,12 @@ fn a_4_tuple_that_was_gone_is_another_connection() {
         .queued()
         .poll(None);
     let life = Life {
-        opened: Stamp(25),
-        closed: Stamp(45),
-        end: Stamp(45),
+        opened: at(25),
+        closed: at(45),
+        end: at(45),
     };
-    let (side, sights) = script.table.take(client(), life);
-    assert_eq!((side.owned, side.queued), (None, Some(Stamp(40))));
-    let seen: Vec<_> = sights.iter().map(|s| (s.at.0, s.event)).collect();
+    let (side, events) = script.table.take(client(), life);
+    assert_eq!((side.owned, side.queued), (None, Some(at(40))));
+    let seen: Vec<_> = events.iter().map(|s| (s.at.0 / UNIT, s.event)).collect();
     assert_eq!(seen, [(32, "queued")]);
 }

@@ -355,8 +355,8 @@ fn what_was_seen_is_listed_where_asked_for() {
         .aborted(task(700), SOCKET, "TCP_ABORT_ON_CLOSE");
     script.table.advance(Stamp(900));
     let life = script.life();
-    let (_, sights) = script.table.take(ends().client, life).unwrap();
-    let seen: Vec<_> = sights.iter().map(|s| (s.at.0, s.event, s.pid)).collect();
+    let (_, events) = script.table.take(ends().client, life).unwrap();
+    let seen: Vec<_> = events.iter().map(|s| (s.at.0, s.event, s.pid)).collect();
     assert_eq!(
         seen,
         [
@@ -368,7 +368,7 @@ fn what_was_seen_is_listed_where_asked_for() {
         ]
     );
     assert_eq!(
-        sights[4].detail.as_deref(),
+        events[4].detail.as_deref(),
         Some("TCP_ABORT_ON_CLOSE tid=700")
     );
 }
