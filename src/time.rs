@@ -80,6 +80,11 @@ impl Clock {
         Stamp(self.start_unix_ns.saturating_add(since_start))
     }
 
+    /// What the run clock is ahead of CLOCK_MONOTONIC, in nanoseconds.
+    pub(crate) fn monotonic_offset_ns(&self) -> i64 {
+        self.start_unix_ns.saturating_sub(self.start_monotonic_ns)
+    }
+
     /// The present on the run clock.
     pub fn now(&self) -> Stamp {
         Stamp(self.start_unix_ns) + self.start.elapsed()

@@ -85,7 +85,10 @@ impl Proof {
             ever_read: read_at.is_some() || emptied,
             reset: known.ended_by_rst
                 && (trace.is_some_and(|trace| trace.reset.is_some())
-                    || diag.is_some_and(|diag| diag.outlived == Some(false))),
+                    // A RST that somebody else forged to both sides leaves the request in place, for
+                    // whoever accepts next.
+                    || (known.rst_kind.is_some()
+                        && diag.is_some_and(|diag| diag.outlived == Some(false)))),
         }
     }
 }
@@ -128,12 +131,18 @@ fn waited(diag: &DiagSide, known: &Known) -> bool {
     }
     match known.rst_kind.filter(|_| known.ended_by_rst) {
         // A process that had taken it since would have moved one of the counters with that RST.
-        Some(RstKind::Active) => diag.queued.is_some() && diag.aborts == Some(false),
+        Some(RstKind::Active) => waited_in_queue(diag),
         // The answer to a segment for which there was no socket any more. A process that had taken it
         // since would have closed it first, with a FIN or a RST of its own.
         Some(RstKind::Passive) => diag.half_open.is_some() && diag.queued.is_none(),
-        None => false,
+        // Without packets: what has a socket is reset by that, not in reply.
+        None => known.ended_by_rst && waited_in_queue(diag),
     }
+}
+
+/// Whether its last answer found it in the accept queue, and no process can have reset it since.
+fn waited_in_queue(diag: &DiagSide) -> bool {
+    diag.queued.is_some() && diag.aborts == Some(false)
 }
 
 /// Whether sock_diag shows that a process had read: less waits than was sent and acknowledged.

@@ -168,12 +168,7 @@ impl TraceTap {
                  and exits are not seen"
                     .to_owned(),
             );
-        } else if tree.is_empty() {
-            tap.lacks.push(
-                "no process of the server is known: accepts, signals and exits are not seen"
-                    .to_owned(),
-            );
-        } else {
+        } else if !tree.is_empty() {
             tap.instances.push(make(&folder, SERVER, SERVER_SHARE)?);
             tap.follow(tree)?;
             tap.enable(1, Scope::Server, target.port());

@@ -47,6 +47,8 @@ pub(crate) struct RunReport {
 pub(crate) struct ClockReport {
     pub(crate) started_unix_ns: i64,
     pub(crate) ended_unix_ns: i64,
+    /// What was added to CLOCK_MONOTONIC, by which tracepoints are stamped, in nanoseconds.
+    pub(crate) monotonic_offset_ns: i64,
     /// How far the wall clock had moved from the run clock at the end, in nanoseconds.
     pub(crate) wall_offset_at_end_ns: i64,
 }

@@ -69,8 +69,11 @@ pub(crate) fn render(summary: &Summary, setting: &Setting) -> String {
         for part in server_parts(summary) {
             line(&mut text, &part);
         }
-        for moment in setting.course.lines() {
-            line(&mut text, &moment);
+        let moments = setting.course.lines();
+        if !moments.is_empty() {
+            text.push('\n');
+            moments.iter().for_each(|moment| line(&mut text, moment));
+            text.push('\n');
         }
     }
     for note in differences(summary).iter().chain(&setting.notes) {

@@ -203,6 +203,13 @@ fn a_queue_is_proven_by_its_last_answer_and_counters_that_stood_still() {
         ..RESET
     };
     assert_eq!(polled(&waited, &passive), (None, None));
+    // Seen from the socket alone: it was in the queue, and that its RST was the server's own is open.
+    let unseen = Known {
+        rst_kind: None,
+        ..RESET
+    };
+    let proof = Proof::of(None, Some(&waited), &unseen);
+    assert_eq!((proof.accepted, proof.reset), (Some(false), false));
     // It hung: what counts is an answer after its end.
     assert_eq!(polled(&waited, &KNOWN), (None, None));
     let still = DiagSide {

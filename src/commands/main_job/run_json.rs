@@ -32,6 +32,7 @@ impl Finished {
             clock: ClockReport {
                 started_unix_ns: self.clock.started().0,
                 ended_unix_ns: self.clock.now().0,
+                monotonic_offset_ns: self.clock.monotonic_offset_ns(),
                 wall_offset_at_end_ns: self.clock.wall_offset_ns(),
             },
             vantages: vantage_reports(&ended.seen),

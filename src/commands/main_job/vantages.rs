@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use crate::commands::recorder::{Message, Recorder};
 use crate::event::Vantage;
 use crate::kernel::{DiagTable, Poll, Tables, TraceTable};
-use crate::observe::diag::{DiagStats, DiagTap, DiagVantage};
+use crate::observe::diag::{DiagMissing, DiagStats, DiagTap, DiagVantage};
 use crate::observe::packet::{PacketTap, PacketVantage, WireStats};
 use crate::observe::route::Route;
 use crate::observe::trace::{TraceStats, TraceTap, TraceVantage};
@@ -18,6 +18,9 @@ use crate::plan::{Wish, Wishes};
 use crate::sys::{capability, reason};
 use crate::target::holders::{holders, masters};
 use crate::time::Clock;
+
+/// Why a vantage is missing that nobody wanted.
+const UNWANTED: &str = "not asked for";
 
 /// A vantage that is not there.
 #[derive(Clone, Debug)]
@@ -46,8 +49,11 @@ pub(super) struct Taps {
     wire: Option<PacketTap>,
     diag: Option<DiagTap>,
     trace: Option<TraceTap>,
-    /// The listeners and their queues, when both were watching.
+    /// The listeners and their queues when both were watching: from a queue on that was empty then it
+    /// can be counted which accept() takes which connection.
     first: Option<Poll>,
+    /// The server's processes, as far as they are known: of these tracepoints tell what they did.
+    followed: Vec<Pid>,
     missing: Vec<Missing>,
 }
 
@@ -81,53 +87,37 @@ pub(super) struct Seen {
 impl Taps {
     /// Opens what is wanted and may be had; an error where it was required.
     pub(super) fn open(watched: &Watched<'_>) -> Result<Taps> {
+        let Wishes { wire, diag, trace } = watched.wishes;
         let mut missing = Vec::new();
-        let wish = watched.wishes;
-        let wire = match open_wire(watched, wish.wire) {
-            Ok(tap) => Some(tap),
-            Err(why) => note(&mut missing, Vantage::Wire, wish.wire, why)?,
-        };
-        let unwanted = || "not asked for".to_owned();
-        // Tracepoints, too, are told whom to follow by who listens.
-        let mut looked = match (wish.diag, wish.trace) {
+        let wire_tap = open_wire(watched, wire);
+        let wire_tap = wire_tap.or_else(|why| note(&mut missing, Vantage::Wire, wire, why))?;
+        // Tracepoints, too, are told by who listens whom to follow.
+        let mut looked = match (diag, trace) {
             (Wish::Off, Wish::Off) => Err(None),
             _ => DiagTap::open(watched.target, watched.master, watched.clock).map_err(Some),
         };
-        let trace = match (wish.trace, &looked) {
-            (Wish::Off, _) => Err(unwanted()),
-            (_, Err(Some(missing))) if missing.is_elsewhere() => Err(missing.to_string()),
-            (_, looked) => {
-                let tree = server(watched, looked.as_ref().ok());
-                let tap = TraceTap::open(watched.target, &tree, watched.clock);
-                tap.map_err(|missing| missing.to_string())
-            }
-        };
-        let trace = match trace {
-            Ok(tap) => Some(tap),
-            Err(why) => note(&mut missing, Vantage::Trace, wish.trace, why)?,
-        };
-        if let Ok(tap) = &mut looked {
-            // Which accept() takes which connection is counted from a queue on that was empty when
-            // both were watching.
-            if let Err(error) = tap.ask_again() {
-                looked = Err(Some(error));
-            }
+        let followed = server(watched, looked.as_ref().ok());
+        let elsewhere = looked.as_ref().err().and_then(Option::as_ref);
+        let trace_tap = open_trace(watched, &followed, elsewhere);
+        let trace_tap = trace_tap.or_else(|why| note(&mut missing, Vantage::Trace, trace, why))?;
+        if let Ok(tap) = &mut looked
+            && let Err(error) = tap.ask_again()
+        {
+            looked = Err(Some(error));
         }
         let first = looked.as_ref().ok().map(|tap| tap.first().clone());
-        let diag = match (wish.diag, looked) {
-            (Wish::Off, _) => Err(unwanted()),
-            (_, Ok(tap)) => Ok(tap),
-            (_, Err(error)) => Err(error.map_or_else(unwanted, |error| error.to_string())),
+        let diag_tap = match (diag, looked) {
+            (Wish::Off, _) | (_, Err(None)) => Err(UNWANTED.to_owned()),
+            (_, Ok(tap)) => Ok(Some(tap)),
+            (_, Err(Some(error))) => Err(error.to_string()),
         };
-        let diag = match diag {
-            Ok(tap) => Some(tap),
-            Err(why) => note(&mut missing, Vantage::Diag, wish.diag, why)?,
-        };
+        let diag_tap = diag_tap.or_else(|why| note(&mut missing, Vantage::Diag, diag, why))?;
         Ok(Taps {
-            wire,
-            diag,
-            trace,
+            wire: wire_tap,
+            diag: diag_tap,
+            trace: trace_tap,
             first,
+            followed,
             missing,
         })
     }
@@ -146,7 +136,20 @@ impl Taps {
     pub(super) fn lacks(&self) -> Vec<String> {
         let diag = self.diag.iter().flat_map(|tap| tap.lacks());
         let trace = self.trace.iter().flat_map(|tap| tap.lacks());
-        diag.chain(trace).cloned().collect()
+        let mut lacks: Vec<String> = diag.chain(trace).cloned().collect();
+        let listeners = self
+            .first
+            .as_ref()
+            .and_then(|first| first.listeners.as_ref());
+        let somebody_listens = listeners.is_none_or(|listeners| !listeners.is_empty());
+        if self.trace.is_some() && self.followed.is_empty() && somebody_listens {
+            lacks.push(
+                "no process of the server is known: its accepts, signals and exits are not seen; name \
+                 one with --pid"
+                    .to_owned(),
+            );
+        }
+        lacks
     }
 
     /// Where what the server's kernel tells is put together.
@@ -248,15 +251,31 @@ fn server(watched: &Watched<'_>, diag: Option<&DiagTap>) -> Vec<Pid> {
 }
 
 /// Opens the packet ring, or says why there is none.
-fn open_wire(watched: &Watched<'_>, wish: Wish) -> std::result::Result<PacketTap, String> {
+fn open_wire(watched: &Watched<'_>, wish: Wish) -> std::result::Result<Option<PacketTap>, String> {
     if wish == Wish::Off {
-        return Err("not asked for".to_owned());
+        return Err(UNWANTED.to_owned());
     }
-    let route = watched
-        .route
-        .as_ref()
-        .map_err(|error| wire_refused(error, wish))?;
-    PacketTap::open(watched.target, *route).map_err(|error| wire_refused(&error, wish))
+    let refused = |error: &io::Error| wire_refused(error, wish);
+    let route = watched.route.as_ref().map_err(refused)?;
+    let tap = PacketTap::open(watched.target, *route).map_err(|error| refused(&error))?;
+    Ok(Some(tap))
+}
+
+/// Enables tracepoints, or says why there are none: where connections end elsewhere than at the
+/// server, they would tell of somebody else.
+fn open_trace(
+    watched: &Watched<'_>,
+    followed: &[Pid],
+    diag: Option<&DiagMissing>,
+) -> std::result::Result<Option<TraceTap>, String> {
+    if watched.wishes.trace == Wish::Off {
+        return Err(UNWANTED.to_owned());
+    }
+    if let Some(elsewhere) = diag.filter(|missing| missing.is_elsewhere()) {
+        return Err(elsewhere.to_string());
+    }
+    let tap = TraceTap::open(watched.target, followed, watched.clock);
+    tap.map(Some).map_err(|missing| missing.to_string())
 }
 
 /// Why no packets can be seen, and what to do about it.
