@@ -193,12 +193,14 @@ impl Work {
         let events = batch.events.iter();
         let events: Vec<Event> = events.filter_map(|event| table.push(event)).collect();
         table.advance(batch.watermark);
+        self.join.advance_kernel(batch.watermark);
         self.events(events);
     }
 
     fn diag(&mut self, poll: &Poll) {
         if let Some(table) = &mut self.join.kernel().diag {
             let events = table.push(poll).into_iter().collect();
+            self.join.advance_kernel(poll.asked);
             self.events(events);
         }
     }

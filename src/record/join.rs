@@ -45,13 +45,14 @@ pub struct Join {
     /// No attempt lasts longer; none where idle ones wait for a trigger.
     lifetime: Option<Duration>,
     forgotten: Stamp,
+    kernel_forgotten: Stamp,
     finished: bool,
 }
 
 impl Join {
-    /// A join without packets: every attempt is complete when it ends. With `keep_steps` each record
-    /// lists what was seen step by step.
-    pub fn of_sockets(keep_steps: bool) -> Join {
+    /// A join without packets: every attempt is complete when it ends. None is silent for longer than
+    /// `lifetime`, if that can be said. With `keep_steps` each record lists what was seen step by step.
+    pub fn of_sockets(lifetime: Option<Duration>, keep_steps: bool) -> Join {
         Join {
             flows: None,
             kernel: Tables::default(),
@@ -59,14 +60,14 @@ impl Join {
             keep_attempts: false,
             ended: VecDeque::new(),
             watermark: Stamp(i64::MIN),
-            lifetime: None,
+            lifetime,
             forgotten: Stamp(i64::MIN),
+            kernel_forgotten: Stamp(i64::MIN),
             finished: false,
         }
     }
 
-    /// A join with the packets between us and `server`. No attempt is silent for longer than
-    /// `lifetime`, if that can be said.
+    /// A join with the packets between us and `server`.
     pub fn with_wire(
         server: SocketAddr,
         protocol: Protocol,
@@ -77,8 +78,7 @@ impl Join {
         let server = SocketAddr::new(server.ip(), server.port());
         Join {
             flows: Some(FlowTable::new(server, protocol, keep_steps)),
-            lifetime,
-            ..Join::of_sockets(keep_steps)
+            ..Join::of_sockets(lifetime, keep_steps)
         }
     }
 
@@ -119,22 +119,24 @@ impl Join {
     /// Everything on the wire before `to` was handed in.
     pub fn advance(&mut self, to: Stamp) {
         self.watermark = self.watermark.max(to);
-        if self.forgotten < to - FORGET_EVERY {
-            self.forget(to);
+        if let Some(flows) = &mut self.flows
+            && self.forgotten < to - FORGET_EVERY
+        {
+            let over = to - (LINGER + FORGET_EVERY);
+            let open = self.lifetime.map(|lifetime| over - lifetime);
+            flows.forget(over, open);
+            self.forgotten = to;
         }
     }
 
-    /// Lets go of other people's connections.
-    fn forget(&mut self, to: Stamp) {
-        let over = to - (LINGER + FORGET_EVERY);
-        let open = self.lifetime.map(|lifetime| over - lifetime);
-        if let Some(flows) = &mut self.flows {
-            flows.forget(over, open);
+    /// What the server's kernel told by `to` was handed in.
+    pub fn advance_kernel(&mut self, to: Stamp) {
+        if let Some(lifetime) = self.lifetime
+            && self.kernel_forgotten < to - FORGET_EVERY
+        {
+            self.kernel.forget(to - (LINGER + FORGET_EVERY + lifetime));
+            self.kernel_forgotten = to;
         }
-        if let Some(open) = open {
-            self.kernel.forget(open);
-        }
-        self.forgotten = to;
     }
 
     /// Takes an attempt that ended.

@@ -188,11 +188,11 @@ impl OneRun<'_> {
     }
 
     fn join(&self, target: &Target, wire: bool, keep_steps: bool) -> Join {
-        if !wire {
-            return Join::of_sockets(keep_steps);
-        }
         let load = &self.plan.load;
         let lifetime = (load.idle == 0).then_some(load.timeout);
+        if !wire {
+            return Join::of_sockets(lifetime, keep_steps);
+        }
         let protocol = self.plan.request.protocol();
         Join::with_wire(target.address, protocol, lifetime, keep_steps)
     }

@@ -1,5 +1,9 @@
 use super::*;
+use crate::cause::{Cause, RetrySafe};
 use crate::flow::script::{TICK, ends, segments, segments_from};
+use crate::kernel::{
+    Able, Counters, DiagTable, Owner, Poll, Polled, Task, TcpState, TraceTable, Traced, TracedWhat,
+};
 use crate::outcome::{Call, Cohort, Errno, Failure, Response};
 
 /// An attempt on the script's 4-tuple that connected, asked at its third segment, and ended.
@@ -202,7 +206,7 @@ fn curl_takes_a_cut_header_block_for_a_response() {
 
 #[test]
 fn connect_itself_failing_is_curls_7() {
-    let mut join = Join::of_sockets(false);
+    let mut join = Join::of_sockets(None, false);
     let end = SocketEnd::Failed(Failure {
         call: Call::Connect,
         errno: Errno::Reset,
@@ -261,4 +265,112 @@ fn a_record_that_keeps_its_attempt_names_the_flow_that_its_segments_went_to() {
         ..own[5].clone()
     };
     assert_ne!(join.segment(&later), Some(1));
+}
+
+/// Tracepoints that see everything from the beginning.
+fn traced() -> TraceTable {
+    let able = Able {
+        reads: true,
+        closings: true,
+    };
+    TraceTable::new(able, Stamp(-1), true)
+}
+
+/// The server's socket, which process 70 then reads from.
+fn events() -> Vec<Traced> {
+    let state = |from, to| TracedWhat::State {
+        ends: ends(),
+        socket: 0xa0,
+        from: Some(from),
+        to: Some(to),
+    };
+    let read = TracedWhat::Read {
+        ends: ends(),
+        socket: 0xa0,
+    };
+    let whats = [
+        (1, state(TcpState::Listen, TcpState::SynRecv)),
+        (2, state(TcpState::SynRecv, TcpState::Established)),
+        (4, read),
+    ];
+    let event = |(at, what)| Traced {
+        at: Stamp(at * TICK),
+        task: Task {
+            tid: 700,
+            pid: Some(70),
+            comm: None,
+            softirq: false,
+        },
+        what,
+    };
+    whats.into_iter().map(event).collect()
+}
+
+#[test]
+fn a_record_waits_until_tracepoints_have_told_of_its_end() {
+    let mut join = join().with_kernel(Tables {
+        trace: Some(traced()),
+        diag: None,
+    });
+    join.attempt(attempt(1, 0, reading(Errno::Reset), 6 * TICK));
+    show(&mut join, RESET);
+    join.advance(late(6 * TICK, LINGER));
+    assert!(join.next_record().is_none());
+    let table = join.kernel().trace.as_mut().unwrap();
+    events().iter().for_each(|event| drop(table.push(event)));
+    table.advance(Stamp(7 * TICK));
+    let record = join.next_record().unwrap();
+    assert_eq!(record.cause, Some(Cause::ReadUnanswered));
+    assert_eq!(record.retry_safe, Some(RetrySafe::No));
+    assert_eq!(record.times.read, Some(Stamp(4 * TICK)));
+    assert_eq!(record.server_pid, Some(70));
+    let evidence: Vec<_> = record.evidence.words().collect();
+    assert_eq!(evidence, ["socket", "wire", "trace"]);
+}
+
+#[test]
+fn a_record_that_hung_waits_for_an_answer_after_its_end() {
+    let mut join = Join::of_sockets(None, false).with_kernel(Tables {
+        trace: None,
+        diag: Some(DiagTable::new(false)),
+    });
+    join.attempt(attempt(1, 0, SocketEnd::Deadline, 6 * TICK));
+    let queued = Polled {
+        client: ends().client,
+        state: TcpState::CloseWait,
+        owner: Owner::Nobody,
+        unread: 28,
+    };
+    let poll = |asked: Stamp| Poll {
+        asked,
+        answered: asked,
+        counters: Some(Counters::default()),
+        listeners: None,
+        connections: Some(vec![queued]),
+    };
+    let table = join.kernel().diag.as_mut().unwrap();
+    table.push(&poll(Stamp(5 * TICK)));
+    assert!(join.next_record().is_none());
+    let table = join.kernel().diag.as_mut().unwrap();
+    table.push(&poll(late(6 * TICK, Duration::from_secs(1))));
+    let record = join.next_record().unwrap();
+    assert_eq!(record.outcome, Outcome::Hung);
+    assert_eq!(record.cause, Some(Cause::NeverAccepted));
+    assert_eq!(record.retry_safe, Some(RetrySafe::Unknown));
+    let evidence: Vec<_> = record.evidence.words().collect();
+    assert_eq!(evidence, ["socket", "diag"]);
+}
+
+#[test]
+fn an_end_is_an_end_though_the_servers_kernel_stays_silent() {
+    let mut join = join().with_kernel(Tables {
+        trace: Some(traced()),
+        diag: Some(DiagTable::new(false)),
+    });
+    join.attempt(attempt(1, 0, reading(Errno::Reset), 6 * TICK));
+    show(&mut join, RESET);
+    join.finish();
+    let record = join.next_record().unwrap();
+    assert_eq!(record.cause, Some(Cause::Unknown));
+    assert_eq!(record.candidates.len(), 3);
 }
