@@ -47,6 +47,8 @@ pub(super) struct Recorded {
     pub(super) course: Option<Course>,
     /// How long its queue was, where sock_diag told.
     pub(super) queue: Option<Queue>,
+    /// Whether the server that answered is not the one that its kernel was asked about.
+    pub(super) answered_elsewhere: bool,
     /// What was written.
     pub(super) written: Written,
 }
@@ -55,7 +57,7 @@ pub(super) struct Recorded {
 pub(super) struct Recorder {
     sender: SyncSender<Message>,
     writer: Writer,
-    thread: JoinHandle<(Summary, Tables)>,
+    thread: JoinHandle<(Summary, Join)>,
 }
 
 impl Recorder {
@@ -126,14 +128,16 @@ impl Recorder {
     pub(super) fn finish(self) -> Recorded {
         self.tell(Message::Done);
         drop(self.sender);
-        let (summary, tables) = match self.thread.join() {
+        let (summary, mut join) = match self.thread.join() {
             Ok(ended) => ended,
             Err(panic) => std::panic::resume_unwind(panic),
         };
+        let Tables { trace, diag } = std::mem::take(join.kernel());
         Recorded {
             summary,
-            course: tables.trace.map(|table| table.course().clone()),
-            queue: tables.diag.map(|table| table.queue().clone()),
+            course: trace.map(|table| table.course().clone()),
+            queue: diag.map(|table| table.queue().clone()),
+            answered_elsewhere: join.was_answered_elsewhere(),
             written: self.writer.finish(),
         }
     }
@@ -148,7 +152,7 @@ struct Work {
 }
 
 impl Work {
-    fn run(mut self, messages: &Receiver<Message>) -> (Summary, Tables) {
+    fn run(mut self, messages: &Receiver<Message>) -> (Summary, Join) {
         while let Ok(message) = messages.recv() {
             self.take(message);
             self.hand_on();
@@ -161,7 +165,7 @@ impl Work {
         }
         self.join.finish();
         self.hand_on();
-        (self.summary, std::mem::take(self.join.kernel()))
+        (self.summary, self.join)
     }
 
     fn take(&mut self, message: Message) {

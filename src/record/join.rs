@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{Caveats, Record, RecordTimes, Steps, Vantages};
 use crate::cause::{self, Proof};
 use crate::flow::{Flow, FlowTable, Protocol};
-use crate::kernel::{Life, Tables};
+use crate::kernel::{DiagSide, Life, Tables};
 use crate::outcome::{Attempt, Outcome, SocketEnd, Watch, decide, socket_facts, wire_facts};
 use crate::time::Stamp;
 use crate::wire::{IcmpError, Segment};
@@ -46,6 +46,8 @@ pub struct Join {
     lifetime: Option<Duration>,
     forgotten: Stamp,
     kernel_forgotten: Stamp,
+    /// Connections were taken though nobody listened where the server is looked for.
+    answered_elsewhere: bool,
     finished: bool,
 }
 
@@ -63,6 +65,7 @@ impl Join {
             lifetime,
             forgotten: Stamp(i64::MIN),
             kernel_forgotten: Stamp(i64::MIN),
+            answered_elsewhere: false,
             finished: false,
         }
     }
@@ -97,6 +100,12 @@ impl Join {
             kernel: tables,
             ..self
         }
+    }
+
+    /// Whether connections were taken though nobody listened where the server is looked for: they are
+    /// passed on to somewhere else (DNAT).
+    pub fn was_answered_elsewhere(&self) -> bool {
+        self.answered_elsewhere
     }
 
     /// What the server's kernel tells.
@@ -166,9 +175,16 @@ impl Join {
         });
         let seen = flow.as_mut().map(Flow::take_kept).unwrap_or_default();
         let mut record = record(&attempt, flow.as_ref(), self.flows.is_some());
-        let (sides, events) = attempt.local.map_or_else(Default::default, |local| {
+        let (mut sides, events) = attempt.local.map_or_else(Default::default, |local| {
             self.kernel.take(local, life(&attempt, &record))
         });
+        if let Some(diag) = &mut sides.diag {
+            self.answered_elsewhere |= diag.listening == Some(false) && record.was_taken();
+            if self.answered_elsewhere {
+                // Who listens here says nothing of the server.
+                *diag = DiagSide::default();
+            }
+        }
         record.find_cause(cause_evidence(&record, &attempt, flow.as_ref()), &sides);
         if self.keep_steps || self.keep_attempts {
             record.steps = Some(Box::new(Steps {

@@ -8,6 +8,15 @@ use std::io;
 use nix::unistd::Pid;
 use procfs::process::Process as Proc;
 
+/// By name as the kernel has it: what Docker, Podman and rootless containers publish ports with.
+const PROXIES: [&str; 5] = [
+    "docker-proxy",
+    "rootlessport",
+    "slirp4netns",
+    "pasta",
+    "pasta.avx2",
+];
+
 /// The processes that hold a socket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Holders {
@@ -43,6 +52,14 @@ pub(crate) fn masters(holders: &[Pid]) -> Vec<Pid> {
     let mut masters: Vec<Pid> = set.iter().copied().filter(|pid| !descends(pid)).collect();
     masters.sort();
     masters
+}
+
+/// The first of these processes that passes connections on to a server in a container, and its name.
+pub(crate) fn proxy(pids: &[Pid]) -> Option<(Pid, String)> {
+    pids.iter().find_map(|&pid| {
+        let name = Proc::new(pid.as_raw()).and_then(|p| p.stat()).ok()?.comm;
+        PROXIES.contains(&name.as_str()).then_some((pid, name))
+    })
 }
 
 /// The inodes of the sockets that a process holds open. Another user's process says EACCES, but to
@@ -132,6 +149,23 @@ mod tests {
     }
 
     // Other tests' children hold what is ours from their fork to their exec: others may be found.
+
+    #[test]
+    fn a_containers_proxy_is_told_by_its_name() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("docker-proxy");
+        std::os::unix::fs::symlink("/bin/sleep", &program).unwrap();
+        let mut command = Command::new(&program);
+        tie_to_us(&mut command);
+        let copy: OwnedFd = listener.try_clone().unwrap().into();
+        let proxy_process = Holder(command.arg("infinity").stdin(copy).spawn().unwrap());
+        let server = Holder::of(&listener);
+        assert_eq!(proxy(&[server.pid()]), None);
+        let both = [server.pid(), proxy_process.pid()];
+        let found = Some((proxy_process.pid(), "docker-proxy".to_owned()));
+        assert_eq!(proxy(&both), found);
+    }
 
     #[test]
     fn all_who_share_a_listener_hold_it_and_the_parent_is_their_master() {

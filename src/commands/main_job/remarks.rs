@@ -59,6 +59,14 @@ impl Finished {
             lines.extend(self.stop_remark(stop));
         }
         lines.extend(seen.remarks());
+        if recorded.answered_elsewhere {
+            lines.push(format!(
+                "connections were answered though nobody listens on {} here (a proxy or DNAT passes \
+                 them on): diag and trace do not see the server's part; give the address that it \
+                 listens on with --target, and --pid",
+                self.target.address
+            ));
+        }
         lines.extend(late(&recorded.summary));
         lines.extend(unknown_causes(&recorded.summary));
         if let Some(offset) = self.clock_step() {

@@ -16,7 +16,7 @@ use crate::observe::route::Route;
 use crate::observe::trace::{TraceStats, TraceTap, TraceVantage};
 use crate::plan::{Wish, Wishes};
 use crate::sys::{capability, reason};
-use crate::target::holders::{holders, masters};
+use crate::target::holders::{holders, masters, proxy};
 use crate::time::Clock;
 
 /// Why a vantage is missing that nobody wanted.
@@ -148,6 +148,13 @@ impl Taps {
                  one with --pid"
                     .to_owned(),
             );
+        }
+        if let Some((pid, name)) = proxy(&self.followed) {
+            lacks.push(format!(
+                "{name} (process {pid}) listens there and passes connections on to a container: what is \
+                 told is its part; give the address that the server itself listens on with --target, \
+                 and --pid"
+            ));
         }
         lacks
     }

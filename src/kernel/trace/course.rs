@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use crate::kernel::Act;
 use crate::time::Stamp;
 
-/// Signals listed at most: a server that is signalled all the time does not fill memory.
-const MOST_SIGNALS: usize = 1_000;
+/// Signals and exits listed at most: a server that is signalled, or forks, all the time does not fill
+/// memory.
+const MOST: usize = 1_000;
 
 /// What a server did around its signal, as tracepoints tell.
 #[derive(Clone, Debug, Default)]
@@ -44,8 +45,14 @@ impl Course {
     }
 
     pub(super) fn signalled(&mut self, by: Act, signal: &str) {
-        if self.signals.len() < MOST_SIGNALS {
+        if self.signals.len() < MOST {
             self.signals.push((by, signal.into()));
+        }
+    }
+
+    pub(super) fn exited(&mut self, process: Act) {
+        if self.exits.len() < MOST {
+            self.exits.push(process);
         }
     }
 

@@ -190,7 +190,7 @@ impl TraceTable {
             }
             TracedWhat::Exited => {
                 self.closing.remove(&task.tid);
-                self.course.exits.push(Act { at, pid: task.pid });
+                self.course.exited(Act { at, pid: task.pid });
                 return Some(event("exit", None));
             }
         }

@@ -374,3 +374,43 @@ fn an_end_is_an_end_though_the_servers_kernel_stays_silent() {
     assert_eq!(record.cause, Some(Cause::Unknown));
     assert_eq!(record.candidates.len(), 3);
 }
+
+#[test]
+fn a_listener_that_is_nowhere_here_says_nothing_of_a_server_that_answers() {
+    let nobody_listens = |at: i64| Poll {
+        asked: Stamp(at),
+        answered: Stamp(at),
+        counters: Some(Counters::default()),
+        listeners: Some(Vec::new()),
+        connections: Some(Vec::new()),
+    };
+    let mut table = DiagTable::new(false);
+    table.push(&nobody_listens(-1));
+    table.push(&nobody_listens(late(0, Duration::from_secs(1)).0));
+    let mut join = Join::of_sockets(None, false).with_kernel(Tables {
+        trace: None,
+        diag: Some(table),
+    });
+    let refused = || {
+        let end = SocketEnd::Failed(Failure {
+            call: Call::Connect,
+            errno: Errno::Refused,
+        });
+        Attempt {
+            connected: None,
+            request: None,
+            written: 0,
+            ..attempt(1, 0, end, TICK)
+        }
+    };
+    join.attempt(refused());
+    let record = join.next_record().unwrap();
+    assert_eq!(record.cause, Some(Cause::NotListening));
+    join.attempt(attempt(2, 0, SocketEnd::Deadline, 6 * TICK));
+    assert_eq!(join.next_record().unwrap().outcome, Outcome::Hung);
+    assert!(join.was_answered_elsewhere());
+    join.attempt(refused());
+    let record = join.next_record().unwrap();
+    assert_eq!(record.cause, Some(Cause::Unknown));
+    assert_eq!(record.candidates, [Cause::NotListening]);
+}
