@@ -15,6 +15,7 @@ pub(crate) mod read;
 pub(crate) mod run;
 pub(crate) mod table;
 mod vocabulary;
+pub(crate) mod words;
 
 use crate::connect::request::Template;
 use crate::outcome::Errno;

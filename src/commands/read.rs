@@ -32,7 +32,8 @@ use crate::report::Context;
 use crate::report::course::CourseReport;
 use crate::report::read::{CaptureReport, ReadReport};
 use crate::report::run::{SCHEMA, SummaryReport};
-use crate::report::table::{self, PoolSetting, Setting, plural};
+use crate::report::table::{self, PoolSetting, Setting};
+use crate::report::words::plural;
 use crate::summary::Pool;
 
 /// Reads a capture and says what happened to each connection.

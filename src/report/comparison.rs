@@ -7,7 +7,7 @@ mod difference;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::table::plural;
+use super::words::plural;
 use crate::reconcile::{Compared, Comparison, Pair, Reason, Side, Told, Verdict, What};
 
 /// Connections of which the first difference is shown.

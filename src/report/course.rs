@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::table::{plural, signed_millis};
+use super::words::{plural, signed_millis};
 use crate::time::Stamp;
 
 /// A moment in a run's course.

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use nix::sys::signal::Signal;
 
-use super::table::plural;
+use super::words::plural;
 use crate::outcome::Outcome;
 use crate::prefork::{FirstRequest, Policy};
 use crate::summary::Summary;

@@ -2,7 +2,7 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-use super::table::{plural, signed_millis};
+use super::words::{plural, signed_millis};
 use crate::outcome::Outcome;
 use crate::prefork::Policy;
 use crate::summary::{Pool, Summary};

@@ -6,6 +6,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use super::course::CourseReport;
 use super::parts;
+use super::words::{millis, plural, signed_millis};
 use crate::outcome::Outcome;
 use crate::summary::{OutcomeSummary, Pool, Spread, Summary};
 use crate::time::Stamp;
@@ -251,14 +252,6 @@ fn differences(summary: &Summary) -> Vec<String> {
     notes
 }
 
-pub(crate) fn plural(n: u64, word: &str) -> String {
-    if n == 1 {
-        word.to_owned()
-    } else {
-        format!("{word}s")
-    }
-}
-
 /// A sequence at most as wide as a screen; the CSV has all of it.
 fn shorten(sequence: String) -> String {
     const WIDTH: usize = 100;
@@ -267,16 +260,4 @@ fn shorten(sequence: String) -> String {
     }
     let end = sequence[..WIDTH].rfind(' ').unwrap_or(WIDTH);
     format!("{} ...", &sequence[..end])
-}
-
-/// Milliseconds with one decimal, from nanoseconds.
-pub(crate) fn millis(ns: i64) -> String {
-    let tenths = ns / 100_000;
-    format!("{}.{} ms", tenths / 10, (tenths % 10).abs())
-}
-
-/// The same with its sign, whichever it is.
-pub(crate) fn signed_millis(ns: i64) -> String {
-    let sign = if ns < 0 { "-" } else { "+" };
-    format!("{sign}{}", millis(ns.saturating_abs()))
 }

@@ -12,7 +12,7 @@ use crate::outcome::{Facts, Watch, wire_facts};
 use crate::reconcile::{Account, Noted, Source, Strictness, Told, Trace};
 use crate::record::account::RunAccount;
 use crate::record::{Ended, Placed, Reading, ServerSide};
-use crate::report::table::plural;
+use crate::report::words::plural;
 use crate::wire::{self, Digest, Ends, Packet, Segment};
 
 /// One side, read.

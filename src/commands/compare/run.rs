@@ -16,7 +16,7 @@ use crate::outcome::{Outcome, Watch};
 use crate::reconcile::{Account, Source, Strictness, Told, Trace};
 use crate::record::ServerSide;
 use crate::recorded::{self, Row};
-use crate::report::table::plural;
+use crate::report::words::plural;
 use crate::time::Stamp;
 
 /// What every connections.csv begins with.

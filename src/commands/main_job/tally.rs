@@ -7,7 +7,7 @@ use super::one::Finished;
 use super::remarks::{ended_before, events_remark, trigger_failures, wire_remarks};
 use super::vantages::Missing;
 use crate::observe::packet::WireStats;
-use crate::report::table::{millis, plural};
+use crate::report::words::{millis, plural};
 use crate::target::trigger::Action;
 
 /// Runs, counted.

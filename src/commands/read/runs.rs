@@ -3,7 +3,7 @@
 use crate::observe::capture::OfRun;
 use crate::record::account::RunAccount;
 use crate::report::Context;
-use crate::report::table::plural;
+use crate::report::words::plural;
 
 /// The sections so far.
 pub(super) struct Runs {
