@@ -107,8 +107,7 @@ impl Join {
     }
 }
 
-/// Signals by which programs talk to themselves: a child's end, timers, data that arrived. A busy
-/// run-time gets some hundred of them in a second.
+/// Signals by which programs talk to themselves: a child's end, timers, data that arrived.
 const PRIVATE: [Signal; 7] = [
     Signal::SIGCHLD,
     Signal::SIGALRM,

@@ -9,6 +9,7 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{self, Child, Command, Stdio};
 use std::sync::mpsc::Receiver;
@@ -493,6 +494,85 @@ fn without_processes_nobody_is_followed() {
     assert_eq!(tap.lacks(), [""; 0]);
     assert_eq!(tap.instances.len(), 1);
     assert!(tap.able().reads && !tap.able().closings);
+}
+
+#[test]
+#[ignore = "needs root, tracefs"]
+fn in_another_pid_name_space_nobody_is_named() {
+    const NAME: &str = "in_another_pid_name_space_nobody_is_named";
+    if env::var_os(PART).is_none() {
+        let _alone = alone();
+        let test = this_test(NAME);
+        let inside = Command::new("unshare")
+            .args(["--pid", "--fork", "--mount-proc"])
+            .arg(test.get_program())
+            .args(test.get_args())
+            .env(PART, "1")
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&inside.stdout);
+        assert!(
+            inside.status.success() && text.contains("1 passed"),
+            "{text}"
+        );
+        return;
+    }
+    enter_namespace();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = listener.local_addr().unwrap();
+    let tap = TraceTap::open(target, &[Pid::this()], Clock::start()).unwrap();
+    let lacks = "this is not the initial pid name space: which process did what, accepts, signals \
+        and exits are not seen";
+    assert_eq!(tap.lacks(), [lacks]);
+    let (sender, batches) = mpsc::channel();
+    let vantage = tap.read(move |batch| sender.send(batch).is_ok()).unwrap();
+    let client = connect(target);
+    read_request(&listener.accept().unwrap().0);
+    drop(client);
+    vantage.stop();
+    let events: Vec<_> = batches.iter().flat_map(|batch| batch.events).collect();
+    let is_read = |event: &&Traced| matches!(event.what, TracedWhat::Read { .. });
+    let task = events.iter().find(is_read).expect("a read").task;
+    assert_eq!((task.pid, task.comm), (None, None));
+}
+
+#[test]
+#[ignore = "needs root, tracefs"]
+fn who_may_not_see_tracepoints_is_told_what_it_takes() {
+    const NAME: &str = "who_may_not_see_tracepoints_is_told_what_it_takes";
+    if env::var_os(PART).is_none() {
+        let _alone = alone();
+        // The binary may lie where nobody else may go.
+        let folder = tempfile::tempdir().unwrap();
+        let binary = folder.path().join("test");
+        fs::copy(env::current_exe().unwrap(), &binary).unwrap();
+        let open = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(folder.path(), open).unwrap();
+        let test = this_test(NAME);
+        let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+        let inside = Command::new("setpriv")
+            .args(nobody)
+            .arg(&binary)
+            .args(test.get_args())
+            .env(PART, "1")
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&inside.stdout);
+        assert!(
+            inside.status.success() && text.contains("1 passed"),
+            "{text}"
+        );
+        return;
+    }
+    let target = SocketAddr::from(([127, 0, 0, 1], 9));
+    let Err(missing) = TraceTap::open(target, &[], Clock::start()) else {
+        panic!("nobody may");
+    };
+    let line = missing.to_string();
+    let remedy =
+        "tracepoints need root outside of a container (CAP_SYS_ADMIN), and no kernel lockdown";
+    assert!(line.ends_with(remedy), "{line}");
+    assert!(line.contains("permi"), "{line}");
 }
 
 #[test]
