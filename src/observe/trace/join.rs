@@ -70,7 +70,7 @@ impl Join {
                 return None;
             }
             Seen::SignalDelivered { signal } => TracedWhat::Signalled {
-                signal: name(self.delivered(signal, task.pid)?)?,
+                signal: self.delivered(signal, task.pid)?,
             },
             Seen::GroupExit => {
                 self.sent.remove(&task.pid?);
@@ -91,39 +91,39 @@ impl Join {
         Some(Traced { at, task, what })
     }
 
-    /// Which signal was delivered. What a process does not handle and ends it shows as SIGKILL, once
+    /// The signal that was delivered, but for those by which a program talks to itself. What a process does not handle and ends it shows as SIGKILL, once
     /// for each of its threads; so does a thread's end when another calls exit_group() (get_signal()
     /// in kernel/signal.c). Only what was sent before tells which it was.
-    fn delivered(&mut self, signal: i32, pid: Option<i32>) -> Option<i32> {
+    fn delivered(&mut self, signal: i32, pid: Option<i32>) -> Option<Box<str>> {
         if signal == libc::SIGKILL {
-            return self.sent.remove(&pid?);
+            return Some(name(self.sent.remove(&pid?)?));
         }
         if let Some(pid) = pid
             && self.sent.get(&pid) == Some(&signal)
         {
             self.sent.remove(&pid);
         }
-        Some(signal)
+        (!PRIVATE.contains(&signal)).then(|| name(signal))
     }
 }
 
 /// Signals by which programs talk to themselves: a child's end, timers, data that arrived.
-const PRIVATE: [Signal; 7] = [
-    Signal::SIGCHLD,
-    Signal::SIGALRM,
-    Signal::SIGVTALRM,
-    Signal::SIGPROF,
-    Signal::SIGURG,
-    Signal::SIGIO,
-    Signal::SIGPIPE,
+/// One that is not handled and ends the process is told all the same.
+const PRIVATE: [i32; 7] = [
+    libc::SIGCHLD,
+    libc::SIGALRM,
+    libc::SIGVTALRM,
+    libc::SIGPROF,
+    libc::SIGURG,
+    libc::SIGIO,
+    libc::SIGPIPE,
 ];
 
-/// A signal's name; none where it is a program's own business. Real-time signals go by number.
-fn name(number: i32) -> Option<Box<str>> {
+/// A signal's name. Real-time signals go by number.
+fn name(number: i32) -> Box<str> {
     match Signal::try_from(number) {
-        Ok(private) if PRIVATE.contains(&private) => None,
-        Ok(signal) => Some(signal.as_str().into()),
-        Err(_) => Some(number.to_string().into()),
+        Ok(signal) => signal.as_str().into(),
+        Err(_) => number.to_string().into(),
     }
 }
 
@@ -174,7 +174,7 @@ mod tests {
     }
 
     fn signalled(tid: i32, signal: i32) -> (i32, TracedWhat) {
-        let signal = name(signal).unwrap();
+        let signal = name(signal);
         (tid, TracedWhat::Signalled { signal })
     }
 
@@ -200,6 +200,17 @@ mod tests {
             accepted(10, 9, None),
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_a_program_tells_itself_is_left_out_unless_it_ends_it() {
+        let found = joined([
+            delivered(10, libc::SIGCHLD),
+            delivered(10, libc::SIGALRM),
+            sent(libc::SIGALRM, 10),
+            delivered(10, libc::SIGKILL),
+        ]);
+        assert_eq!(found, [signalled(10, libc::SIGALRM)]);
     }
 
     #[test]
