@@ -177,7 +177,10 @@ fn how_far(outcome: Outcome, evidence: &Evidence) -> Option<Cause> {
         {
             Some(Cause::QueueFull)
         }
-        (Some(false), _) if proof.half_open && evidence.request_taken == Some(false) => {
+        // A RST ends what waited behind TCP_DEFER_ACCEPT; limbo goes on.
+        (Some(false), _)
+            if !was_reset && proof.half_open && evidence.request_taken == Some(false) =>
+        {
             Some(Cause::HandshakeLimbo)
         }
         (Some(false), _) => Some(Cause::NeverAccepted),

@@ -338,18 +338,24 @@ fn a_handshake_that_was_not_done_is_limbo_where_the_request_was_never_acknowledg
         half_open: true,
         ..QUEUED
     };
-    let cause = |request_taken| {
+    let cause = |outcome, request_taken| {
         let evidence = Evidence {
             request_taken,
             proof: half_open,
             ..Evidence::default()
         };
-        find(Outcome::Hung, &evidence).unwrap().cause
+        find(outcome, &evidence).unwrap().cause
     };
-    assert_eq!(cause(Some(false)), Cause::HandshakeLimbo);
+    let hung = Outcome::Hung;
+    assert_eq!(cause(hung, Some(false)), Cause::HandshakeLimbo);
     // TCP_DEFER_ACCEPT acknowledges data, and keeps it.
-    assert_eq!(cause(Some(true)), Cause::NeverAccepted);
-    assert_eq!(cause(None), Cause::NeverAccepted);
+    assert_eq!(cause(hung, Some(true)), Cause::NeverAccepted);
+    assert_eq!(cause(hung, None), Cause::NeverAccepted);
+    // Its listener was closed before it had sent anything.
+    assert_eq!(
+        cause(Outcome::ResetEmpty, Some(false)),
+        Cause::NeverAccepted
+    );
 }
 
 #[test]
