@@ -41,13 +41,14 @@ pub(super) struct Call {
 #[derive(Clone, Copy, Debug)]
 struct Taken {
     socket: u64,
+    established: Stamp,
     call: Call,
     /// Whether its process was seen to read from it or close it.
     settled: bool,
 }
 
-/// A connection whose accept() is known now, or better known.
-pub(super) type Match = (u64, Act);
+/// A connection whose accept() is known now, or better known; without one where it waits after all.
+pub(super) type Match = (u64, Option<Act>);
 
 impl Accepts {
     /// A connection joins the queue.
@@ -76,24 +77,25 @@ impl Accepts {
             self.lose_count();
             return None;
         };
+        // The kernel uses the address of a socket that is gone for another.
+        self.recent.retain(|taken| taken.socket != child.socket);
         if self.recent.len() == RECENT {
             self.recent.pop_front();
         }
         self.recent.push_back(Taken {
             socket: child.socket,
+            established: child.established,
             call,
             settled: false,
         });
-        Some((child.socket, call.returned))
+        Some((child.socket, Some(call.returned)))
     }
 
     /// A process read from a connection or closed it. Where another was thought to have taken it, the
     /// two that changed places are returned as they are now.
     pub(super) fn used(&mut self, socket: u64, by: Act) -> Vec<Match> {
         if self.waiting.contains(&socket) {
-            // It was taken without an accept() that we saw (io_uring).
-            self.lose_count();
-            return Vec::new();
+            return self.taken_before_its_turn(socket, by);
         }
         let Some(here) = self.recent.iter().position(|taken| taken.socket == socket) else {
             return Vec::new();
@@ -102,9 +104,15 @@ impl Accepts {
         if !first_use || by.pid.is_none() || self.recent[here].call.returned.pid == by.pid {
             return Vec::new();
         }
-        let call = self.recent[here].call;
+        let Taken {
+            call, established, ..
+        } = self.recent[here];
         let other = self.recent.iter().position(|taken| {
-            !taken.settled && taken.call.returned.pid == by.pid && taken.call.overlaps(&call)
+            !taken.settled
+                && taken.call.returned.pid == by.pid
+                && taken.call.overlaps(&call)
+                && taken.call.fits(established)
+                && call.fits(taken.established)
         });
         let Some(other) = other else {
             // One process accepts and another serves.
@@ -113,8 +121,37 @@ impl Accepts {
         self.recent[here].call = self.recent[other].call;
         self.recent[other].call = call;
         [here, other]
-            .map(|at| (self.recent[at].socket, self.recent[at].call.returned))
+            .map(|at| (self.recent[at].socket, Some(self.recent[at].call.returned)))
             .into()
+    }
+
+    /// A process uses what seems to wait: its accept() has been taken for another's, because two came
+    /// at the same time on two processors and queued the other way round, or because a process that
+    /// took one before has not returned from accept() yet.
+    fn taken_before_its_turn(&mut self, socket: u64, by: Act) -> Vec<Match> {
+        let at = self.line.iter().position(|child| child.socket == socket);
+        let child = at.and_then(|at| self.line.remove(at));
+        let taken = self.recent.iter_mut().find(|taken| {
+            let its = by.pid.is_some() && taken.call.returned.pid == by.pid && !taken.settled;
+            its && child.is_some_and(|child| taken.call.fits(child.established))
+        });
+        let (Some(child), Some(taken)) = (child, taken) else {
+            // It was taken without an accept() that we saw (io_uring).
+            self.lose_count();
+            return Vec::new();
+        };
+        let waits = Child {
+            socket: taken.socket,
+            established: taken.established,
+        };
+        taken.socket = socket;
+        taken.established = child.established;
+        taken.settled = true;
+        let found = Some(taken.call.returned);
+        self.waiting.remove(&socket);
+        self.waiting.insert(waits.socket);
+        self.line.push_front(waits);
+        vec![(socket, found), (waits.socket, None)]
     }
 
     /// A connection leaves the queue without being taken: its listener was closed.
@@ -132,6 +169,11 @@ impl Accepts {
 }
 
 impl Call {
+    /// Whether it can have taken what came then.
+    fn fits(&self, established: Stamp) -> bool {
+        established <= self.returned.at
+    }
+
     fn overlaps(&self, other: &Call) -> bool {
         let began = |call: &Call| call.entered.unwrap_or(call.returned.at);
         began(self) <= other.returned.at && began(other) <= self.returned.at
@@ -161,8 +203,14 @@ mod tests {
         let mut accepts = Accepts::default();
         accepts.established(0xa, Stamp(1));
         accepts.established(0xb, Stamp(2));
-        assert_eq!(accepts.accepted(call(3, 4, 70)), Some((0xa, act(4, 70))));
-        assert_eq!(accepts.accepted(call(5, 6, 71)), Some((0xb, act(6, 71))));
+        assert_eq!(
+            accepts.accepted(call(3, 4, 70)),
+            Some((0xa, Some(act(4, 70))))
+        );
+        assert_eq!(
+            accepts.accepted(call(5, 6, 71)),
+            Some((0xb, Some(act(6, 71))))
+        );
         assert_eq!(accepts.used(0xa, act(7, 70)), []);
     }
 
@@ -175,7 +223,7 @@ mod tests {
         accepts.accepted(call(4, 7, 71));
         assert_eq!(
             accepts.used(0xa, act(8, 71)),
-            [(0xa, act(7, 71)), (0xb, act(6, 70))]
+            [(0xa, Some(act(7, 71))), (0xb, Some(act(6, 70)))]
         );
         // What follows is no news.
         assert_eq!(accepts.used(0xa, act(9, 71)), []);
@@ -194,12 +242,57 @@ mod tests {
     }
 
     #[test]
+    fn no_accept_is_given_to_what_came_after_it() {
+        let mut accepts = Accepts::default();
+        accepts.established(0xa, Stamp(1));
+        accepts.accepted(call(2, 3, 70));
+        accepts.established(0xb, Stamp(4));
+        accepts.accepted(call(2, 5, 71));
+        // The calls overlap; but 70's was over when 0xb came.
+        assert_eq!(accepts.used(0xb, act(6, 70)), []);
+    }
+
+    #[test]
+    fn an_address_used_again_is_another_connection() {
+        let mut accepts = Accepts::default();
+        for at in [0, 100] {
+            accepts.established(0xa, Stamp(at + 1));
+            accepts.established(0xb, Stamp(at + 2));
+            accepts.accepted(call(at + 3, at + 6, 70));
+            accepts.accepted(call(at + 4, at + 7, 71));
+            assert_eq!(
+                accepts.used(0xa, act(at + 8, 71)),
+                [(0xa, Some(act(at + 7, 71))), (0xb, Some(act(at + 6, 70)))]
+            );
+        }
+    }
+
+    #[test]
+    fn two_that_queued_the_other_way_round_change_places() {
+        let mut accepts = Accepts::default();
+        accepts.established(0xa, Stamp(1));
+        accepts.established(0xb, Stamp(2));
+        accepts.accepted(call(3, 4, 70));
+        assert_eq!(
+            accepts.used(0xb, act(5, 70)),
+            [(0xb, Some(act(4, 70))), (0xa, None)]
+        );
+        assert_eq!(
+            accepts.accepted(call(6, 7, 71)),
+            Some((0xa, Some(act(7, 71))))
+        );
+    }
+
+    #[test]
     fn what_was_reset_in_the_queue_is_not_taken() {
         let mut accepts = Accepts::default();
         accepts.established(0xa, Stamp(1));
         accepts.established(0xb, Stamp(2));
         accepts.reset(0xa);
-        assert_eq!(accepts.accepted(call(3, 4, 70)), Some((0xb, act(4, 70))));
+        assert_eq!(
+            accepts.accepted(call(3, 4, 70)),
+            Some((0xb, Some(act(4, 70))))
+        );
     }
 
     #[test]
@@ -211,7 +304,7 @@ mod tests {
             accepts.established(0xc, Stamp(20));
             accepts.accepted(call(21, 22, 70))
         };
-        assert_eq!(unseen(&|_| {}), Some((0xa, act(22, 70))));
+        assert_eq!(unseen(&|_| {}), Some((0xa, Some(act(22, 70)))));
         // More were taken than came.
         assert_eq!(
             unseen(&|accepts| {

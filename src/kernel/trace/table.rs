@@ -159,9 +159,12 @@ impl TraceTable {
             TracedWhat::ResetSent {
                 ends,
                 socket,
+                state,
                 reason,
-                ..
-            } => return self.reset_sent(at, task, *ends, *socket, reason.as_deref()),
+            } => {
+                let from = (*socket, *state);
+                return self.reset_sent(at, task, *ends, from, reason.as_deref());
+            }
             TracedWhat::ResetReceived { ends, socket } => {
                 self.list(*ends, Some(*socket), || event("reset_received", None));
             }
@@ -297,7 +300,7 @@ impl TraceTable {
         at: Stamp,
         task: Task,
         ends: Ends,
-        socket: Option<u64>,
+        (socket, state): (Option<u64>, Option<TcpState>),
         reason: Option<&str>,
     ) -> Option<Event> {
         let by = if task.softirq || socket.is_none() {
@@ -330,7 +333,9 @@ impl TraceTable {
             reason: reason.map(Box::from),
         };
         let keep = self.keep;
-        let is_its = |known: &Connection| socket.is_none() || known.socket == socket;
+        // What rests in TIME-WAIT is another socket of the same connection.
+        let any = socket.is_none() || state == Some(TcpState::TimeWait);
+        let is_its = |known: &Connection| any || known.socket == socket;
         let known = match self.connections.find(ends.client, at, is_its) {
             Some(known) => known,
             None => self.connections.begin(ends.client, at),
@@ -370,7 +375,7 @@ impl TraceTable {
 
     fn set_accepted(&mut self, (socket, act): Match) {
         if let Some(known) = self.by_socket(socket) {
-            known.side.accepted = Some(act);
+            known.side.accepted = act;
         }
     }
 

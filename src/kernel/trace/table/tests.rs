@@ -137,6 +137,23 @@ impl Script {
 }
 
 #[test]
+fn a_reset_from_time_wait_is_of_the_connection_that_was() {
+    let mut script = Script::new();
+    script.established(SOCKET).read(task(70), SOCKET).event(
+        nobody(),
+        TracedWhat::ResetSent {
+            ends: ends(),
+            socket: Some(0xdd),
+            state: Some(TcpState::TimeWait),
+            reason: Some("TCP_TIMEWAIT_SOCKET".into()),
+        },
+    );
+    let side = script.side().unwrap();
+    assert_eq!(side.read, Some(act(30, 7)));
+    assert_eq!(side.reset.unwrap().by, ResetBy::Kernel);
+}
+
+#[test]
 fn a_queue_is_reset_by_whoever_closes_the_listener() {
     let mut script = Script::new();
     script
