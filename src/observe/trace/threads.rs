@@ -18,6 +18,8 @@ const THREAD_FRESH: Duration = Duration::from_secs(1);
 /// A descriptor's answer is: a process that closes its listener may well open something else in its
 /// place. Such a number is also asked for again once accept() gives it out, or a listener is closed.
 const LISTENER_FRESH: Duration = Duration::from_millis(100);
+/// Ask again.
+const STALE: Stamp = Stamp(i64::MIN);
 
 /// Files are closed after a thread's end was told, and what that does is done in its name.
 const AFTERLIFE: Duration = Duration::from_secs(10);
@@ -74,6 +76,7 @@ impl Threads {
     /// Takes in the threads that a process has, and says which were not known.
     pub(super) fn adopt(&mut self, process: Pid) -> Vec<i32> {
         let pid = process.as_raw();
+        self.note_sockets(pid);
         let tasks = Proc::new(pid).and_then(|process| process.tasks());
         let tids = tasks.into_iter().flatten().flatten().map(|task| task.tid);
         let fresh = tids.filter(|&tid| {
@@ -85,6 +88,22 @@ impl Threads {
             self.known.insert(tid, known).is_none()
         });
         fresh.collect()
+    }
+
+    /// Notes what sockets a process has: a worker may accept, close its listener and end before the
+    /// first of that is read.
+    fn note_sockets(&mut self, pid: i32) {
+        let fds = fs::read_dir(format!("/proc/{pid}/fd"));
+        for entry in fds.into_iter().flatten().flatten() {
+            let fd = entry.file_name().to_str().and_then(|fd| fd.parse().ok());
+            let inode = fs::read_link(entry.path())
+                .ok()
+                .and_then(|link| inode(link.to_str()?));
+            if let (Some(fd), Some(_)) = (fd, inode) {
+                let by_thread: &mut Map<_, _> = self.listeners.entry(fd).or_default();
+                by_thread.insert(pid, Listener { inode, read: STALE });
+            }
+        }
     }
 
     /// A thread was made by one of the server's, at that time. What it did and that it ended may
@@ -167,21 +186,23 @@ impl Threads {
         }
     }
 
-    /// The inode of the socket that a thread has under this descriptor; none where it has none any
-    /// more. A process that closed its listener and put another socket in its place before this is
-    /// asked gets the other's: hold it against inodes that are known to listen.
+    /// The inode of the socket that a thread has under this descriptor, or had when that was last
+    /// known: it did accept there. A process that closed its listener and put another socket in its
+    /// place before this is asked gets the other's: hold it against inodes that are known to listen.
     pub(super) fn listener(&mut self, tid: i32, fd: i32, now: Stamp) -> Option<u64> {
         if !self.ours {
             return None;
         }
+        let pid = self.pid(tid);
         let by_thread = self.listeners.entry(fd).or_default();
-        if let Some(known) = by_thread.get(&tid)
-            && now < known.read + LISTENER_FRESH
-        {
+        let known = by_thread.get(&tid);
+        if let Some(known) = known.filter(|known| now < known.read + LISTENER_FRESH) {
             return known.inode;
         }
+        let known = known.or_else(|| by_thread.get(&pid?));
+        let known = known.and_then(|known| known.inode);
         let link = fs::read_link(format!("/proc/{tid}/fd/{fd}")).ok();
-        let inode = link.and_then(|link| inode(link.to_str()?));
+        let inode = link.and_then(|link| inode(link.to_str()?)).or(known);
         by_thread.insert(tid, Listener { inode, read: now });
         inode
     }
@@ -193,7 +214,9 @@ impl Threads {
 
     /// A listener was closed.
     pub(super) fn listener_closed(&mut self) {
-        self.listeners.clear();
+        for known in self.listeners.values_mut().flat_map(Map::values_mut) {
+            known.read = STALE;
+        }
     }
 }
 
@@ -215,6 +238,8 @@ fn inode(link: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+
     use super::*;
 
     #[test]
@@ -291,6 +316,25 @@ mod tests {
         for tid in [first, first + 9_999, first + 9_995] {
             assert_eq!(threads.pid(tid), Some(tid));
         }
+    }
+
+    #[test]
+    fn who_accepted_before_he_closed_his_listener_is_still_known_to_have_had_it() {
+        let mut threads = Threads::new(true);
+        // A number so high that no other test is given it.
+        let (socket, _) = std::os::unix::net::UnixStream::pair().unwrap();
+        let listener = rustix::io::fcntl_dupfd_cloexec(&socket, 800).unwrap();
+        let fd = listener.as_raw_fd();
+        let us = Pid::this();
+        threads.adopt(us);
+        let link = fs::read_link(format!("/proc/self/fd/{fd}")).unwrap();
+        drop(listener);
+        threads.listener_closed();
+        let had = threads.listener(us.as_raw(), fd, Stamp(0)).unwrap();
+        assert_eq!(link.to_str().unwrap(), format!("socket:[{had}]"));
+        // Another number is given out: nothing is known of it any more.
+        threads.given_out(fd);
+        assert_eq!(threads.listener(us.as_raw(), fd, Stamp(0)), None);
     }
 
     #[test]
