@@ -4,8 +4,6 @@
 mod common;
 #[path = "common/fate.rs"]
 mod fate;
-#[path = "common/fate_server.rs"]
-mod fate_server;
 
 #[path = "fates/accepted.rs"]
 mod accepted;
@@ -24,4 +22,4 @@ mod recordings;
 #[path = "fates/response.rs"]
 mod response;
 
-use common::kernel;
+use common::{fate_server, kernel};

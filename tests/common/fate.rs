@@ -10,10 +10,7 @@ use probe::sequence::Sequence;
 
 use crate::common::recorded::assert_told_again;
 use crate::common::{self, Row};
-use crate::fate_server::{CONNECTIONS, Server};
-
-/// Both families' loopback: v4 and v6 meet the same fates.
-pub(crate) const LOOPBACKS: [&str; 2] = ["127.0.0.1", "::1"];
+use crate::fate_server::{CONNECTIONS, LOOPBACKS, Server};
 
 /// Cells that every row has unless a fate says otherwise: the vantages agree and missed nothing.
 const ALWAYS: &str = "socket_outcome= caveats= engine=socket";
@@ -66,12 +63,6 @@ pub(crate) const REFUSED: Fate = Fate {
     wire: "conn_state=REJ history=Sr rst_kind=passive",
     socket: "",
 };
-
-/// Options of a run in which [`CONNECTIONS`] idle connections send their requests only once the
-/// server has done what it means to do with them: the first steady connection must have been
-/// answered before the second may start, and that start is what they wait for.
-pub(crate) const GATED: &str =
-    "--count 7 --idle 5 --concurrency 1 --trigger : --trigger-at 2 --idle-delay 0ms";
 
 /// Whether the probe looks at packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,6 +12,7 @@
     reason = "live tests start the probe, read what it wrote, and say why they cannot go on"
 )]
 
+pub(crate) mod fate_server;
 pub(crate) mod kernel;
 pub(crate) mod logfmt;
 pub(crate) mod namespace;

@@ -1,8 +1,8 @@
 //! Connections that a process accept()ed and never answered.
 
 use crate::common::enter_namespace;
-use crate::fate::{Fate, GATED, HUNG, RESET_UNANSWERED};
-use crate::fate_server::{CONNECTIONS, Connection, Listener};
+use crate::fate::{Fate, HUNG, RESET_UNANSWERED};
+use crate::fate_server::{CONNECTIONS, Connection, GATED, Listener, OK};
 use crate::kernel::State;
 
 /// The server's kernel took the request, and its process ended the connection without a word.
@@ -101,7 +101,7 @@ fn an_idle_connection_that_the_server_closed_is_closed_empty_when_its_request_is
             let idle: Vec<Connection> = (0..CONNECTIONS).map(|_| listener.accept()).collect();
             drop(idle);
             listener.port().wait_for(State::FinWait2, CONNECTIONS);
-            listener.accept().answer(crate::response::OK)
+            listener.accept().answer(OK)
         })
     });
 }

@@ -7,9 +7,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::common::{self, enter_namespace, sysctl};
-use crate::fate::{Fate, LOOPBACKS, REFUSED, Vantage, probe, probe_rows};
-use crate::fate_server::{CONNECTIONS, Listener};
-use crate::response::OK;
+use crate::fate::{Fate, REFUSED, Vantage, probe, probe_rows};
+use crate::fate_server::{CONNECTIONS, LOOPBACKS, Listener, OK};
 
 /// The probe's own trouble, of which the server knows nothing.
 const LOCAL_ERROR: Fate = Fate {

@@ -1,20 +1,8 @@
 //! Connections that a packet filter or the routing table answers, or that nothing answers.
 
-use crate::common::{enter_namespace, nft};
+use crate::common::enter_namespace;
 use crate::fate::{Fate, REFUSED, Vantage, probe_rows};
-use crate::fate_server::{CONNECTIONS, Listener, Server};
-
-/// Treats SYNs as `verdict` says.
-pub(crate) fn firewall(verdict: &str) {
-    nft(&format!(
-        "table inet fate {{
-            chain input {{
-                type filter hook input priority 0;
-                tcp flags == syn {verdict}
-            }}
-        }}"
-    ));
-}
+use crate::fate_server::{CONNECTIONS, Listener, Server, firewall};
 
 /// A server behind the firewall, and as well as any.
 fn listen(host: &str) -> Server {

@@ -8,16 +8,12 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
 use crate::common::{self, enter_namespace, nft, run, sysctl};
-use crate::fate::{Fate, GATED, LOOPBACKS, Vantage, probe};
-use crate::fate_server::{CONNECTIONS, Listener, Server, connect_and_idle};
+use crate::fate::{Fate, Vantage, probe};
+use crate::fate_server::{
+    BACKLOG, CONNECTIONS, FILL, GATED, LOOPBACKS, Listener, OK, connect_and_idle, drop_bare_acks,
+    fill_the_queue_during_handshakes,
+};
 use crate::kernel::{State, tcp_counter};
-use crate::response::OK;
-
-/// Room in a small accept queue: more than the half-open connections of a test, because a SYN is
-/// dropped as well where that many handshakes are under way.
-const BACKLOG: i32 = 7;
-/// What fills it: the kernel calls a queue full when it holds more than its backlog.
-const FILL: usize = 8;
 
 #[test]
 #[ignore = "needs root, netns"]
@@ -98,29 +94,6 @@ const RESET_BY_REPLY: Fate = Fate {
            cause_candidates=queue_full+never_accepted",
     socket: "cause_candidates=queue_full+never_accepted+accepted_unread+read_unanswered",
 };
-
-/// Drops the probe's segments that carry an ACK and nothing else, behind the eyes of its capture: the
-/// server then stays in SYN-RECV until a request comes, whose segment is the next to carry an ACK.
-fn drop_bare_acks() {
-    nft("table inet fate {
-        chain input {
-            type filter hook input priority 0;
-            tcp sport >= 32768 tcp flags == ack drop
-        }
-    }");
-}
-
-/// Fills the accept queue once all idle connections have their SYN-ACK, and only then lets them send.
-fn fill_the_queue_during_handshakes(host: &str) -> Server {
-    Listener::with_backlog(host, BACKLOG).serve(|listener| {
-        listener.port().wait_for(State::SynRecv, CONNECTIONS);
-        let mut gate = listener.accept();
-        let filling = connect_and_idle(listener.address(), FILL);
-        gate.read_request();
-        gate.send_unacked(OK);
-        (listener, gate, filling)
-    })
-}
 
 /// The kernel completes a handshake without its process, and the reset comes before that looks. Only
 /// the packets show that the server had said yes, and curl calls it a failure to connect.

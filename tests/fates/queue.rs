@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::common::enter_namespace;
-use crate::fate::{Fate, HUNG, LOOPBACKS, REFUSED, RESET_UNANSWERED, Vantage, probe_rows};
-use crate::fate_server::{Bell, CONNECTIONS, Listener};
+use crate::fate::{Fate, HUNG, REFUSED, RESET_UNANSWERED, Vantage, probe_rows};
+use crate::fate_server::{Bell, CONNECTIONS, LOOPBACKS, Listener};
 use crate::kernel::State;
 
 #[test]

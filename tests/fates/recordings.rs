@@ -21,10 +21,9 @@ use crate::common::namespace::Namespace;
 use crate::common::process::{OwnServer, ruby};
 use crate::common::tshark::Capture;
 use crate::common::{self, Row, enter_namespace, rows, run, stderr};
-use crate::fate::{GATED, Vantage, probe_rows};
-use crate::fate_server::{Bell, Connection, Listener};
+use crate::fate::{Vantage, probe_rows};
+use crate::fate_server::{self, Bell, Connection, GATED, Listener, OK};
 use crate::kernel::{Port, State};
-use crate::response::OK;
 
 /// Where everything that is recorded listens.
 const PORT: u16 = 9292;
@@ -206,7 +205,7 @@ fn a_port_without_a_listener_is_recorded_as_refused() {
 /// Answers SYNs as `verdict` says, and records five.
 fn firewall(name: &'static str, outcome: &str, verdict: &str, options: &str) {
     let recording = Recording::start(name);
-    crate::firewall::firewall(verdict);
+    fate_server::firewall(verdict);
     let server = listen().serve(|listener| listener);
     connect(options);
     server.finish();

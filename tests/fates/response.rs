@@ -5,12 +5,9 @@ use std::io::Write;
 use tempfile::NamedTempFile;
 
 use crate::common::enter_namespace;
-use crate::fate::{Fate, GATED};
-use crate::fate_server::{CONNECTIONS, Listener, Server};
+use crate::fate::Fate;
+use crate::fate_server::{CONNECTIONS, GATED, Listener, OK, Server};
 use crate::kernel::State;
-
-/// A complete response that needs no FIN to be one.
-pub(crate) const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 /// One complete response.
 const SERVED: Fate = Fate {
