@@ -23,6 +23,7 @@ pub(crate) mod process;
 pub(crate) mod puma;
 pub(crate) mod recorded;
 pub(crate) mod tshark;
+pub(crate) mod verdict;
 
 use std::collections::HashMap;
 use std::fs;

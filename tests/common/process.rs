@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
@@ -10,6 +11,7 @@ use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{PidfdFlags, pidfd_open};
 
+use super::kernel::wait_until;
 use super::{Row, probe, rows};
 
 /// A process that has not ended by then never will.
@@ -83,6 +85,46 @@ pub(crate) fn descendants(root: Pid) -> Vec<Pid> {
         }
     }
     found
+}
+
+/// Waits until the thread of that name in `program`, run in this thread's network namespace, has gone
+/// to sleep and woken up `rounds` times, or has ended. Where there is none nothing is waited for.
+pub(crate) fn wait_for_rounds(program: &str, thread: &str, rounds: u64) {
+    let here = fs::read_link("/proc/thread-self/ns/net").expect("this thread's namespace");
+    let named = |folder: &Path, name: &str| {
+        let comm = fs::read_to_string(folder.join("comm"));
+        comm.is_ok_and(|comm| comm.trim_end() == name)
+    };
+    let processes = entries("/proc".as_ref()).into_iter();
+    let mut threads = processes
+        .filter(|process| named(process, program))
+        .filter(|process| fs::read_link(process.join("ns/net")).is_ok_and(|ns| ns == here))
+        .flat_map(|process| entries(&process.join("task")))
+        .filter(|task| named(task, thread));
+    let Some(task) = threads.next() else {
+        return;
+    };
+    let Some(before) = sleeps(&task) else {
+        return;
+    };
+    wait_until(&format!("{thread} goes around"), || {
+        sleeps(&task).is_none_or(|now| now >= before + rounds)
+    });
+}
+
+/// How often a thread has gone to sleep by itself; none once it has ended.
+fn sleeps(task: &Path) -> Option<u64> {
+    let status = fs::read_to_string(task.join("status")).ok()?;
+    let mut lines = status.lines();
+    let count = lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    count?.trim().parse().ok()
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    entries.flatten().map(|entry| entry.path()).collect()
 }
 
 /// Whether there is a process of that number.
