@@ -8,10 +8,14 @@ mod common;
 mod agreement;
 #[path = "serve/clients.rs"]
 mod clients;
+#[path = "serve/course.rs"]
+mod course;
 #[path = "serve/first_request.rs"]
 mod first_request;
 #[path = "serve/input.rs"]
 mod input;
+#[path = "serve/kernel.rs"]
+mod kernel;
 #[path = "serve/listeners.rs"]
 mod listeners;
 #[path = "serve/policies.rs"]
