@@ -21,6 +21,7 @@ pub(crate) mod pcap;
 pub(crate) mod prefork;
 pub(crate) mod process;
 pub(crate) mod puma;
+pub(crate) mod reads;
 pub(crate) mod recorded;
 pub(crate) mod tshark;
 pub(crate) mod verdict;
