@@ -31,11 +31,11 @@ use crate::time::{Clock, Stamp, thread_cpu_time};
 
 /// Queues of a busy server fill and drain in a millisecond: no question is asked more often.
 const LEAST: Duration = Duration::from_millis(1);
-/// Of a core's time, the listener may take one part in so many and everything one in so many: 4.4 %
+/// Of a core's time, the listener may take one part in so many and everything one in so many: 4 %
 /// together. What proves a cause is in the connections, so most is theirs; with 31 us for one (5 of
 /// them for asking, the others for waking up) the listener alone is asked for every 4 ms.
 const LISTENER_PART: u32 = 120;
-const CONNECTIONS_PART: u32 = 28;
+const CONNECTIONS_PART: u32 = 32;
 
 /// Why the server's kernel cannot be asked.
 #[derive(Debug, thiserror::Error)]
