@@ -73,19 +73,25 @@ impl<T: Default> Lives<T> {
         Some(&mut entry.known)
     }
 
-    /// Gives away the connection from `client` that lived then: the latest that had begun before its
-    /// client let go of it and was still seen once it was opened. Older ones are let go of.
-    pub(super) fn take(&mut self, client: SocketAddr, life: Life) -> Option<T> {
+    /// Gives away the connection from `client` that lived then: the latest of those for which `is`
+    /// holds that had begun before its client let go of it and was still seen once it was opened.
+    pub(super) fn take(
+        &mut self,
+        client: SocketAddr,
+        life: Life,
+        is: impl Fn(&T) -> bool,
+    ) -> Option<T> {
         let client = bare(client);
         let entries = self.by_client.get_mut(&client)?;
-        let later = entries.partition_point(|entry| entry.began <= life.closed);
-        let rest = entries.split_off(later);
-        let taken = entries.pop().filter(|entry| entry.last >= life.opened);
-        *entries = rest;
+        let lived = |entry: &Entry<T>| entry.began <= life.closed && entry.last >= life.opened;
+        let found = entries
+            .iter()
+            .rposition(|entry| lived(entry) && is(&entry.known));
+        let taken = found.map(|at| entries.remove(at).known);
         if entries.is_empty() {
             self.by_client.remove(&client);
         }
-        taken.map(|entry| entry.known)
+        taken
     }
 
     /// Lets go of what was last seen before `at`.
@@ -98,7 +104,7 @@ impl<T: Default> Lives<T> {
 }
 
 /// Addresses as packets carry them: without a link-local address's scope.
-fn bare(address: SocketAddr) -> SocketAddr {
+pub(super) fn bare(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip(), address.port())
 }
 
@@ -122,13 +128,20 @@ mod tests {
         let mut lives = Lives::default();
         *lives.begin(client, Stamp(10)) = "first";
         *lives.begin(client, Stamp(30)) = "second";
-        assert_eq!(lives.clone().take(client, life(9, 20)), Some("first"));
-        assert_eq!(lives.clone().take(client, life(29, 40)), Some("second"));
+        assert_eq!(
+            lives.clone().take(client, life(9, 20), |_| true),
+            Some("first")
+        );
+        assert_eq!(
+            lives.clone().take(client, life(29, 40), |_| true),
+            Some("second")
+        );
         // Ended before it was opened.
-        assert_eq!(lives.clone().take(client, life(12, 20)), None);
+        assert_eq!(lives.clone().take(client, life(12, 20), |_| true), None);
         lives.latest(client, Stamp(35));
         lives.forget(Stamp(33));
-        assert_eq!(lives.take(client, life(29, 40)), Some("second"));
+        assert_eq!(lives.clone().take(client, life(29, 40), |_| false), None);
+        assert_eq!(lives.take(client, life(29, 40), |_| true), Some("second"));
         assert!(lives.by_client.is_empty());
     }
 }

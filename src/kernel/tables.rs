@@ -1,10 +1,9 @@
 //! Both vantages of the server's kernel beside each other.
 
-use std::net::SocketAddr;
-
 use super::{DiagTable, Life, Sides, TraceTable};
 use crate::event::Event;
 use crate::time::Stamp;
+use crate::wire::Ends;
 
 /// What tracepoints and sock_diag tell, by connection; a vantage that is not there has no table.
 #[derive(Debug, Default)]
@@ -22,10 +21,13 @@ impl Tables {
         trace && self.diag.as_ref().is_none_or(|table| table.knows(end))
     }
 
-    /// Gives away what is known of a connection that `client` had, and what was seen of it.
-    pub fn take(&mut self, client: SocketAddr, life: Life) -> (Sides, Vec<Event>) {
-        let trace = self.trace.as_mut().and_then(|t| t.take(client, life));
-        let diag = self.diag.as_mut().map(|table| table.take(client, life));
+    /// Gives away what is known of a connection between these ends, and what was seen of it.
+    pub fn take(&mut self, ends: Ends, life: Life) -> (Sides, Vec<Event>) {
+        let trace = self.trace.as_mut().and_then(|t| t.take(ends, life));
+        let diag = self
+            .diag
+            .as_mut()
+            .map(|table| table.take(ends.client, life));
         let (trace, mut events) = trace.map_or((None, Vec::new()), |(side, s)| (Some(side), s));
         let diag = diag.map(|(side, more)| {
             events.extend(more);

@@ -1,7 +1,9 @@
 //! What a tracepoint saw, and what such events add up to.
 
 mod accepts;
+mod closing;
 mod course;
+mod listeners;
 mod table;
 
 use std::fmt;
@@ -47,6 +49,8 @@ pub struct Task {
     pub comm: Option<Comm>,
     /// Whether the kernel was handling a softirq, and the thread had no part in it.
     pub softirq: bool,
+    /// Whether softirqs were merely held off.
+    pub bh_off: bool,
 }
 
 /// An event of a tracepoint.

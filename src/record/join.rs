@@ -11,7 +11,7 @@ use crate::flow::{Flow, FlowTable, Protocol};
 use crate::kernel::{DiagSide, Life, Tables};
 use crate::outcome::{Attempt, Outcome, SocketEnd, Watch, decide, socket_facts, wire_facts};
 use crate::time::Stamp;
-use crate::wire::{IcmpError, Segment};
+use crate::wire::{Ends, IcmpError, Segment};
 
 /// When a connection lived.
 fn life(attempt: &Attempt, record: &Record) -> Life {
@@ -175,8 +175,10 @@ impl Join {
         });
         let seen = flow.as_mut().map(Flow::take_kept).unwrap_or_default();
         let mut record = record(&attempt, flow.as_ref(), self.flows.is_some());
-        let (mut sides, events) = attempt.local.map_or_else(Default::default, |local| {
-            self.kernel.take(local, life(&attempt, &record))
+        let (mut sides, events) = attempt.local.map_or_else(Default::default, |client| {
+            let server = attempt.peer;
+            self.kernel
+                .take(Ends { client, server }, life(&attempt, &record))
         });
         if let Some(diag) = &mut sides.diag {
             self.answered_elsewhere |= diag.listening == Some(false) && record.was_taken();

@@ -141,7 +141,7 @@ impl OneRun<'_> {
         let keep_packets = spool.is_some();
         let wants_steps = opened.writers.wants_steps();
         let join = self.join(target, taps.has_wire(), wants_steps);
-        let mut join = join.with_kernel(taps.tables(wants_steps));
+        let mut join = join.with_kernel(taps.tables(target.address, wants_steps));
         if keep_packets {
             join = join.keeping_attempts();
         }

@@ -17,6 +17,7 @@ use crate::observe::trace::{TraceStats, TraceTap, TraceVantage};
 use crate::plan::{Wish, Wishes};
 use crate::sys::{capability, reason};
 use crate::target::holders::{holders, masters, proxy};
+use crate::target::tree::tree;
 use crate::time::Clock;
 
 /// Why a vantage is missing that nobody wanted.
@@ -54,6 +55,8 @@ pub(super) struct Taps {
     first: Option<Poll>,
     /// The server's processes, as far as they are known: of these tracepoints tell what they did.
     followed: Vec<Pid>,
+    /// Whether nobody else holds the listener, and could accept.
+    all_followed: bool,
     missing: Vec<Missing>,
 }
 
@@ -116,6 +119,7 @@ impl Taps {
             wire: wire_tap,
             diag: diag_tap,
             trace: trace_tap,
+            all_followed: all_followed(first.as_ref(), &followed),
             first,
             followed,
             missing,
@@ -160,19 +164,18 @@ impl Taps {
     }
 
     /// Where what the server's kernel tells is put together.
-    pub(super) fn tables(&self, keep: bool) -> Tables {
+    pub(super) fn tables(&self, target: SocketAddr, keep: bool) -> Tables {
         let mut trace = self
             .trace
             .as_ref()
-            .map(|tap| TraceTable::new(tap.able(), tap.opened(), keep));
+            .map(|tap| TraceTable::new(tap.able(), target, tap.opened(), keep));
         let mut diag = self.diag.as_ref().map(|_| DiagTable::new(keep));
         if let Some(first) = &self.first {
             if let Some(table) = &mut diag {
                 table.push(first);
             }
             if let (Some(table), Some(listeners)) = (&mut trace, &first.listeners) {
-                let queues: Vec<_> = listeners.iter().map(|l| (l.inode, l.queued)).collect();
-                table.listen(&queues, first.answered);
+                table.listen(listeners, self.all_followed, first.asked);
             }
         }
         Tables { trace, diag }
@@ -255,6 +258,15 @@ fn server(watched: &Watched<'_>, diag: Option<&DiagTap>) -> Vec<Pid> {
     let listeners = diag.and_then(|tap| tap.first().listeners.as_ref());
     let inodes: Vec<u64> = listeners.into_iter().flatten().map(|l| l.inode).collect();
     masters(&holders(&inodes).pids)
+}
+
+/// Whether all processes that hold the listener are among `followed` and those below them.
+fn all_followed(first: Option<&Poll>, followed: &[Pid]) -> bool {
+    let listeners = first.and_then(|first| first.listeners.as_ref());
+    let inodes: Vec<u64> = listeners.into_iter().flatten().map(|l| l.inode).collect();
+    let members: Vec<Pid> = followed.iter().flat_map(|&pid| tree(pid)).collect();
+    let found = holders(&inodes);
+    !found.hidden && found.pids.iter().all(|pid| members.contains(pid))
 }
 
 /// Opens the packet ring, or says why there is none.

@@ -161,7 +161,10 @@ impl DiagTable {
     /// Gives away what is known of a connection that `client` had, and what was seen of it. Of one
     /// that was never found it is known whether somebody listened.
     pub fn take(&mut self, client: SocketAddr, life: Life) -> (DiagSide, Vec<Event>) {
-        let known = self.connections.take(client, life).unwrap_or_default();
+        let known = self
+            .connections
+            .take(client, life, |_| true)
+            .unwrap_or_default();
         let mut side = known.side;
         side.listening = self.listening.at(life.opened).copied();
         side.listening_at_end = self.listening.at(life.end).copied();

@@ -19,6 +19,8 @@ pub struct Course {
     pub accepted: BTreeMap<i32, Accepted>,
     /// The last close of a listener: every other copy had been closed before.
     pub listener_closed: Option<Act>,
+    /// Who began to listen, first, while this was watched.
+    pub listening: Option<Act>,
     /// The first connection that was reset in a listener's queue.
     pub queue_reset: Option<Stamp>,
     /// Its processes that ended.

@@ -5,12 +5,14 @@ use std::net::SocketAddr;
 
 use foldhash::fast::RandomState;
 
-use super::accepts::{Accepts, Call, Match};
+use super::accepts::{Call, Match};
+use super::closing::{Closer, Closing};
 use super::course::Course;
+use super::listeners::Listeners;
 use super::{Lost, Task, Traced, TracedWhat};
 use crate::event::{Event, Vantage};
-use crate::kernel::lives::{Life, Lives};
-use crate::kernel::{Act, Reset, ResetBy, TcpState, TraceSide};
+use crate::kernel::lives::{Life, Lives, bare};
+use crate::kernel::{Act, Listening, Reset, ResetBy, TcpState, TraceSide};
 use crate::time::Stamp;
 use crate::wire::Ends;
 
@@ -37,26 +39,19 @@ pub struct TraceTable {
     connections: Lives<Connection>,
     /// Which client's connection a socket is, while it lives.
     sockets: HashMap<u64, SocketAddr, RandomState>,
-    /// Tasks that are closing a listener, and the listener's socket.
-    closing: HashMap<i32, u64>,
-    /// Inodes of the sockets that listen on the target's port; none where they are not known.
-    listeners: Vec<u64>,
-    accepts: Option<CountedQueue>,
+    closing: Closing,
+    listeners: Listeners,
     lost: Vec<Lost>,
     course: Course,
 }
 
-/// The queue of the only listener, which is known to have been empty once.
-#[derive(Debug)]
-struct CountedQueue {
-    /// It is counted from then on.
-    since: Stamp,
-    accepts: Accepts,
-}
-
 #[derive(Clone, Debug, Default)]
 struct Connection {
+    /// The server's end: its port is the target's, its address may be another.
+    server: Option<SocketAddr>,
     socket: Option<u64>,
+    /// Its socket holds the 4-tuple no longer.
+    over: bool,
     /// Two sockets had its ends at the same time, in two name spaces: which is which is not told.
     ambiguous: bool,
     side: TraceSide,
@@ -64,9 +59,9 @@ struct Connection {
 }
 
 impl TraceTable {
-    /// A table of what such tracepoints see from `from` on. With `keep` what was seen of each
-    /// connection is listed.
-    pub fn new(able: Able, from: Stamp, keep: bool) -> TraceTable {
+    /// A table of what such tracepoints see from `from` on of connections to `target`'s port. With
+    /// `keep` what was seen of each is listed.
+    pub fn new(able: Able, target: SocketAddr, from: Stamp, keep: bool) -> TraceTable {
         TraceTable {
             able,
             from,
@@ -74,22 +69,17 @@ impl TraceTable {
             keep,
             connections: Lives::default(),
             sockets: HashMap::default(),
-            closing: HashMap::default(),
-            listeners: Vec::new(),
-            accepts: None,
+            closing: Closing::default(),
+            listeners: Listeners::of(target),
             lost: Vec::new(),
             course: Course::default(),
         }
     }
 
-    /// What listened on the target's port at `since`, by inode and length of its queue. Of a single
-    /// empty queue it can be counted which accept() takes which connection.
-    pub fn listen(&mut self, listeners: &[(u64, u32)], since: Stamp) {
-        self.listeners = listeners.iter().map(|&(inode, _)| inode).collect();
-        self.accepts = matches!(listeners, [(_, 0)]).then(|| CountedQueue {
-            since,
-            accepts: Accepts::default(),
-        });
+    /// What listened on the target's port at `since`. With `count` the accepts of everybody who can
+    /// take connections from there are seen.
+    pub fn listen(&mut self, listeners: &[Listening], count: bool, since: Stamp) {
+        self.listeners.learn(listeners, count, since);
     }
 
     /// Everything that was seen before `to` was handed in.
@@ -105,7 +95,7 @@ impl TraceTable {
     /// Events were lost.
     pub fn lose(&mut self, lost: Lost) {
         self.lost.push(lost);
-        self.accepts = None;
+        self.listeners.lose_count();
     }
 
     /// What the server did as a whole.
@@ -113,9 +103,11 @@ impl TraceTable {
         &self.course
     }
 
-    /// Gives away what is known of a connection that `client` had, and what was seen of it.
-    pub fn take(&mut self, client: SocketAddr, life: Life) -> Option<(TraceSide, Vec<Event>)> {
-        let known = self.connections.take(client, life)?;
+    /// Gives away what is known of a connection between these ends, and what was seen of it.
+    pub fn take(&mut self, ends: Ends, life: Life) -> Option<(TraceSide, Vec<Event>)> {
+        let server = Some(bare(ends.server));
+        let its = |known: &Connection| known.server == server;
+        let known = self.connections.take(ends.client, life, its)?;
         if known.ambiguous {
             return None;
         }
@@ -136,6 +128,7 @@ impl TraceTable {
     /// Takes an event; returns it as one of the run, where it is one and worth listing.
     pub fn push(&mut self, event: &Traced) -> Option<Event> {
         let Traced { at, task, ref what } = *event;
+        self.closing.look(task);
         let event = |event, detail: Option<String>| traced(at, task, event, detail);
         match what {
             TracedWhat::State {
@@ -145,12 +138,12 @@ impl TraceTable {
                 to,
             } => {
                 if ends.client.port() == 0 {
-                    return self.listener_state(at, task, *socket, (*from, *to));
+                    return self.listener_state(at, task, *ends, *socket, (*from, *to));
                 }
                 self.state(at, task, *ends, *socket, (*from, *to));
             }
             TracedWhat::Read { ends, socket } => {
-                self.closing.remove(&task.tid);
+                self.closing.end(task.tid);
                 let act = Act { at, pid: task.pid };
                 self.used(*ends, *socket, event("read", None), act, |side| {
                     &mut side.read
@@ -173,7 +166,7 @@ impl TraceTable {
             }
             TracedWhat::Destroyed { socket } => {
                 self.sockets.remove(socket);
-                self.closing.retain(|_, listener| listener != socket);
+                self.closing.let_go(*socket);
             }
             TracedWhat::Accepted {
                 listener, entered, ..
@@ -185,14 +178,14 @@ impl TraceTable {
                 self.accepted(call, *listener, event("accepted", None));
             }
             TracedWhat::ShutDown => {
-                self.closing.remove(&task.tid);
+                self.closing.end(task.tid);
             }
             TracedWhat::Signalled { signal } => {
                 self.course.signalled(Act { at, pid: task.pid }, signal);
                 return Some(event("signal_delivered", Some(signal.to_string())));
             }
             TracedWhat::Exited => {
-                self.closing.remove(&task.tid);
+                self.closing.end(task.tid);
                 self.course.exited(Act { at, pid: task.pid });
                 return Some(event("exit", None));
             }
@@ -204,16 +197,25 @@ impl TraceTable {
         &mut self,
         at: Stamp,
         task: Task,
+        ends: Ends,
         socket: u64,
         change: (Option<TcpState>, Option<TcpState>),
     ) -> Option<Event> {
+        if !self.listeners.may_be(ends.server.ip()) {
+            return None;
+        }
+        let act = Act { at, pid: task.pid };
         match change {
             (Some(TcpState::Listen), Some(_)) if !task.softirq => {
-                self.closing.insert(task.tid, socket);
-                self.course.listener_closed = Some(Act { at, pid: task.pid });
+                self.closing.begin(task.tid, socket);
+                self.course.listener_closed = Some(act);
                 Some(traced(at, task, "listener_closed", None))
             }
-            (_, Some(TcpState::Listen)) => Some(traced(at, task, "listening", None)),
+            (_, Some(TcpState::Listen)) => {
+                self.listeners.forget();
+                self.course.listening.get_or_insert(act);
+                Some(traced(at, task, "listening", None))
+            }
             _ => None,
         }
     }
@@ -226,24 +228,23 @@ impl TraceTable {
         socket: u64,
         change: (Option<TcpState>, Option<TcpState>),
     ) {
-        use TcpState::{CloseWait, Established, Listen, SynRecv};
+        use TcpState::{Close, CloseWait, Established, Listen, SynRecv, TimeWait};
         match change {
             (Some(Listen), Some(SynRecv)) => self.begin(ends, socket, at),
             (_, Some(Established)) => {
-                self.course.established();
+                if self.listeners.serve(ends.server.ip()) {
+                    self.course.established();
+                }
                 self.list(ends, Some(socket), || traced(at, task, "established", None));
                 if let Some(known) = self.known(ends, socket, at) {
                     known.side.established.get_or_insert(at);
-                    if let Some(counted) = &mut self.accepts
-                        && at > counted.since
-                    {
-                        counted.accepts.established(socket, at);
-                    }
+                    self.listeners.established(ends.server.ip(), socket, at);
                 }
             }
             // Out of the states in which a process may hold it open.
             (Some(Established | CloseWait), Some(to))
-                if to != CloseWait && !task.softirq && !self.closing.contains_key(&task.tid) =>
+                if to != CloseWait
+                    && self.closing.closer(task, self.able.closings) == Closer::Owner =>
             {
                 let event = traced(at, task, "closed", None);
                 let act = Act { at, pid: task.pid };
@@ -251,24 +252,31 @@ impl TraceTable {
             }
             _ => {}
         }
+        if let (_, Some(Close | TimeWait)) = change
+            && let Some(known) = self.known(ends, socket, at)
+        {
+            known.over = true;
+        }
     }
 
     /// A connection gets a socket of its own.
     fn begin(&mut self, ends: Ends, socket: u64, at: Stamp) {
+        let server = Some(bare(ends.server));
         let lives = |known: &Connection| {
             let socket = known.socket.as_ref();
-            socket.is_some_and(|socket| self.sockets.contains_key(socket))
+            let held = socket.is_some_and(|socket| self.sockets.contains_key(socket));
+            known.server == server && held && !known.over
         };
         let shared = self.connections.find(ends.client, at, lives);
         let ambiguous = shared.map(|other| other.ambiguous = true).is_some();
         // What was seen of it before it had a socket.
-        let early = self
-            .connections
-            .find(ends.client, at, |known| known.socket.is_none());
+        let early = |known: &Connection| known.server == server && known.socket.is_none();
+        let early = self.connections.find(ends.client, at, early);
         let known = match early {
             Some(known) if known.side.reset.is_none() => known,
             Some(_) | None => self.connections.begin(ends.client, at),
         };
+        known.server = server;
         known.socket = Some(socket);
         known.ambiguous = ambiguous;
         self.sockets.insert(socket, ends.client);
@@ -288,10 +296,8 @@ impl TraceTable {
             return;
         };
         which(&mut known.side).get_or_insert(act);
-        if let Some(counted) = &mut self.accepts {
-            for one in counted.accepts.used(socket, act) {
-                self.set_accepted(one);
-            }
+        for one in self.listeners.used(socket, act) {
+            self.set_accepted(one);
         }
     }
 
@@ -303,67 +309,67 @@ impl TraceTable {
         (socket, state): (Option<u64>, Option<TcpState>),
         reason: Option<&str>,
     ) -> Option<Event> {
-        let by = if task.softirq || socket.is_none() {
-            ResetBy::Kernel
-        } else if !self.closing.contains_key(&task.tid) {
-            ResetBy::Process
-        } else if self.able.closings {
-            ResetBy::Listener
-        } else {
-            // Perhaps the listener's queue, perhaps what the task went on to close.
-            ResetBy::Kernel
-        };
         let event = traced(at, task, "reset_sent", reason.map(str::to_owned));
         if ends.client.port() == 0 {
             // An overflowing listener's: it does not say to whom.
             return Some(event);
         }
-        if by == ResetBy::Listener {
-            self.course.queue_reset.get_or_insert(at);
-        }
-        if let (Some(counted), Some(socket)) = (&mut self.accepts, socket)
-            && by != ResetBy::Process
-        {
-            counted.accepts.reset(socket);
-        }
-        let reset = Reset {
-            at,
-            by,
-            pid: task.pid.filter(|_| by != ResetBy::Kernel),
-            reason: reason.map(Box::from),
+        let closer = match socket {
+            Some(_) => self.closing.closer(task, self.able.closings),
+            None => Closer::Outside,
         };
-        let keep = self.keep;
         // What rests in TIME-WAIT is another socket of the same connection.
         let any = socket.is_none() || state == Some(TcpState::TimeWait);
-        let is_its = |known: &Connection| any || known.socket == socket;
+        let server = Some(bare(ends.server));
+        let is_its = |known: &Connection| known.server == server && (any || known.socket == socket);
+        let alive = &self.sockets;
         let known = match self.connections.find(ends.client, at, is_its) {
             Some(known) => known,
             None => self.connections.begin(ends.client, at),
         };
-        known.side.reset.get_or_insert(reset);
-        if keep {
+        known.server = server;
+        if self.keep {
             known.events.push(event);
+        }
+        let has_socket = known
+            .socket
+            .is_some_and(|own| alive.contains_key(&own) && !known.over);
+        if socket.is_none() && has_socket {
+            // Somebody else's, who has the same ends in another name space.
+            return None;
+        }
+        let by = match closer {
+            // A process that discards what it has not read says so, whatever it closed before.
+            Closer::Queue
+                if known.side.accepted.is_some() || reason == Some("TCP_ABORT_ON_CLOSE") =>
+            {
+                ResetBy::Process
+            }
+            Closer::Queue => ResetBy::Listener,
+            Closer::Owner => ResetBy::Process,
+            Closer::Outside | Closer::Unclear => ResetBy::Kernel,
+        };
+        known.side.reset.get_or_insert(Reset {
+            at,
+            by,
+            pid: task.pid.filter(|_| by != ResetBy::Kernel),
+            reason: reason.map(Box::from),
+        });
+        if by == ResetBy::Listener {
+            self.course.queue_reset.get_or_insert(at);
+            socket
+                .iter()
+                .for_each(|&socket| self.listeners.reset(socket));
         }
         None
     }
 
     fn accepted(&mut self, call: Call, listener: Option<u64>, event: Event) {
-        let ours = listener.map(|listener| self.listeners.contains(&listener));
-        let elsewhere = ours == Some(false) && !self.listeners.is_empty();
-        if elsewhere {
-            return;
-        }
-        self.course.accepted(call.returned);
-        let Some(counted) = &mut self.accepts else {
+        let Some(matched) = self.listeners.accepted(listener, call) else {
             return;
         };
-        if ours.is_none() {
-            // Perhaps from this listener, perhaps not.
-            counted.accepts.lose_count();
-        }
-        if call.returned.at > counted.since
-            && let Some(one) = counted.accepts.accepted(call)
-        {
+        self.course.accepted(call.returned);
+        if let Some(one) = matched {
             self.set_accepted(one);
             if self.keep
                 && let Some(known) = self.by_socket(one.0)
@@ -396,7 +402,10 @@ impl TraceTable {
             return;
         }
         let event = event();
-        let is_its = |known: &Connection| socket.is_none() || known.socket == socket;
+        let server = Some(bare(ends.server));
+        let is_its = |known: &Connection| {
+            known.server == server && (socket.is_none() || known.socket == socket)
+        };
         if let Some(known) = self.connections.find(ends.client, event.at, is_its) {
             known.events.push(event);
         }

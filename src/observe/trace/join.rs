@@ -146,6 +146,7 @@ mod tests {
                 pid: pid_of(tid),
                 comm: None,
                 softirq: false,
+                bh_off: false,
             };
             let record = Record {
                 at: Stamp(at),

@@ -182,6 +182,7 @@ impl Threads {
             tid,
             pid: known.and_then(|known| known.pid),
             comm: known.and_then(|known| known.comm),
+            bh_off: false,
             softirq: interrupted,
         }
     }

@@ -273,7 +273,7 @@ fn traced() -> TraceTable {
         reads: true,
         closings: true,
     };
-    TraceTable::new(able, Stamp(-1), true)
+    TraceTable::new(able, ends().server, Stamp(-1), true)
 }
 
 /// The server's socket, which process 70 then reads from.
@@ -300,6 +300,7 @@ fn events() -> Vec<Traced> {
             pid: Some(70),
             comm: None,
             softirq: false,
+            bh_off: false,
         },
         what,
     };

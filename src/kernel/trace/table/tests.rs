@@ -14,6 +14,25 @@ fn task(tid: i32) -> Task {
         pid: Some(tid / 10),
         comm: None,
         softirq: false,
+        bh_off: false,
+    }
+}
+
+/// The same while softirqs are held off.
+fn held_off(tid: i32) -> Task {
+    Task {
+        bh_off: true,
+        ..task(tid)
+    }
+}
+
+/// A listener at the server's address.
+fn listener(inode: u64, queued: u32) -> Listening {
+    Listening {
+        local: ends().server,
+        inode,
+        queued,
+        limit: 10,
     }
 }
 
@@ -41,7 +60,7 @@ struct Script {
 impl Script {
     fn new() -> Script {
         Script {
-            table: TraceTable::new(ABLE, Stamp(0), false),
+            table: TraceTable::new(ABLE, ends().server, Stamp(0), false),
             at: 0,
         }
     }
@@ -132,7 +151,7 @@ impl Script {
     fn side(&mut self) -> Option<TraceSide> {
         self.table.advance(Stamp(self.at + 1));
         let life = self.life();
-        Some(self.table.take(ends().client, life)?.0)
+        Some(self.table.take(ends(), life)?.0)
     }
 }
 
@@ -227,7 +246,11 @@ fn a_kernel_that_does_not_show_when_a_listener_is_closed_leaves_it_open_who_rese
 fn what_the_kernel_sends_by_itself_is_nobodys() {
     for (socket, task) in [(None, task(700)), (Some(SOCKET), nobody())] {
         let mut script = Script::new();
-        script.established(SOCKET).reset(task, socket, "NO_SOCKET");
+        script.established(SOCKET);
+        if socket.is_none() {
+            script.destroyed(SOCKET);
+        }
+        script.reset(task, socket, "NO_SOCKET");
         let reset = script.side().unwrap().reset.unwrap();
         assert_eq!((reset.by, reset.pid), (ResetBy::Kernel, None));
     }
@@ -288,7 +311,7 @@ fn what_may_have_been_missed_is_not_whole() {
     let mut script = Script::new();
     script.established(SOCKET);
     let life = script.life();
-    assert!(!script.table.take(ends().client, life).unwrap().0.whole);
+    assert!(!script.table.take(ends(), life).unwrap().0.whole);
 }
 
 #[test]
@@ -305,37 +328,37 @@ fn one_4_tuple_in_two_name_spaces_is_nobodys_evidence() {
     let first = script.life();
     script.destroyed(SOCKET).established(0xb0);
     script.table.advance(Stamp(900));
-    let (side, _) = script.table.take(ends().client, first).unwrap();
+    let (side, _) = script.table.take(ends(), first).unwrap();
     assert!(side.read.is_some());
     let life = Life {
         opened: Stamp(45),
         ..script.life()
     };
-    let (side, _) = script.table.take(ends().client, life).unwrap();
+    let (side, _) = script.table.take(ends(), life).unwrap();
     assert_eq!((side.read, side.established), (None, Some(Stamp(60))));
 }
 
 #[test]
 fn accepts_are_counted_from_an_empty_queue_of_a_single_listener() {
-    let accepted = |listeners: &[(u64, u32)], from: Option<u64>| {
+    let accepted = |listeners: &[Listening], from: Option<u64>| {
         let mut script = Script::new();
-        script.table.listen(listeners, Stamp(0));
+        script.table.listen(listeners, true, Stamp(0));
         script.established(SOCKET).accepted(task(700), from);
         script.side().unwrap().accepted
     };
-    assert_eq!(accepted(&[(5, 0)], Some(5)), Some(act(30, 70)));
+    assert_eq!(accepted(&[listener(5, 0)], Some(5)), Some(act(30, 70)));
     // From another listener of the server's.
-    assert_eq!(accepted(&[(5, 0)], Some(6)), None);
-    assert_eq!(accepted(&[(5, 0)], None), None);
-    assert_eq!(accepted(&[(5, 1)], Some(5)), None);
-    assert_eq!(accepted(&[(5, 0), (6, 0)], Some(5)), None);
+    assert_eq!(accepted(&[listener(5, 0)], Some(6)), None);
+    assert_eq!(accepted(&[listener(5, 0)], None), None);
+    assert_eq!(accepted(&[listener(5, 1)], Some(5)), None);
+    assert_eq!(accepted(&[listener(5, 0), listener(6, 0)], Some(5)), None);
     assert_eq!(accepted(&[], Some(5)), None);
 }
 
 #[test]
 fn the_course_tells_who_took_how_many_and_what_came_after() {
     let mut script = Script::new();
-    script.table.listen(&[(5, 0)], Stamp(0));
+    script.table.listen(&[listener(5, 0)], true, Stamp(0));
     script
         .established(SOCKET)
         .accepted(task(700), Some(5))
@@ -364,7 +387,7 @@ fn the_course_tells_who_took_how_many_and_what_came_after() {
 fn what_was_seen_is_listed_where_asked_for() {
     let mut script = Script::new();
     script.table.keep = true;
-    script.table.listen(&[(5, 0)], Stamp(0));
+    script.table.listen(&[listener(5, 0)], true, Stamp(0));
     script
         .established(SOCKET)
         .accepted(task(701), Some(5))
@@ -372,7 +395,7 @@ fn what_was_seen_is_listed_where_asked_for() {
         .aborted(task(700), SOCKET, "TCP_ABORT_ON_CLOSE");
     script.table.advance(Stamp(900));
     let life = script.life();
-    let (_, events) = script.table.take(ends().client, life).unwrap();
+    let (_, events) = script.table.take(ends(), life).unwrap();
     let seen: Vec<_> = events.iter().map(|s| (s.at.0, s.event, s.pid)).collect();
     assert_eq!(
         seen,
@@ -388,4 +411,102 @@ fn what_was_seen_is_listed_where_asked_for() {
         events[4].detail.as_deref(),
         Some("TCP_ABORT_ON_CLOSE tid=700")
     );
+}
+
+#[test]
+fn softirqs_held_off_tell_a_queue_from_what_its_closer_had_accepted() {
+    let closing = |closer: Task, reason: &str| {
+        let mut script = Script::new();
+        // That this kernel tells of it shows with the first socket that goes.
+        script
+            .event(held_off(990), TracedWhat::Destroyed { socket: 0xff })
+            .established(SOCKET)
+            .state(task(700), LISTENER, TcpState::Listen, TcpState::Close)
+            .aborted(closer, SOCKET, reason);
+        let side = script.side().unwrap();
+        (side.reset.unwrap().by, side.closed.is_some())
+    };
+    let queue = (ResetBy::Listener, false);
+    let owner = (ResetBy::Process, true);
+    assert_eq!(closing(held_off(700), "TCP_STATE"), queue);
+    // The listener was closed by a call whose end nobody sees (connect(), io_uring).
+    assert_eq!(closing(task(700), "TCP_STATE"), owner);
+    // From outside (ss -K).
+    let outside = (ResetBy::Kernel, false);
+    assert_eq!(closing(held_off(710), "TCP_STATE"), outside);
+    assert_eq!(closing(task(710), "TCP_STATE"), owner);
+}
+
+#[test]
+fn what_was_unread_or_accepted_was_in_no_queue() {
+    let mut script = Script::new();
+    script
+        .established(SOCKET)
+        .state(task(700), LISTENER, TcpState::Listen, TcpState::Close)
+        .reset(task(700), Some(SOCKET), "TCP_ABORT_ON_CLOSE");
+    assert_eq!(script.side().unwrap().reset.unwrap().by, ResetBy::Process);
+    let mut script = Script::new();
+    script.table.listen(&[listener(5, 0)], true, Stamp(0));
+    script
+        .established(SOCKET)
+        .accepted(task(700), Some(5))
+        .state(task(700), LISTENER, TcpState::Listen, TcpState::Close)
+        .reset(task(700), Some(SOCKET), "TCP_STATE");
+    assert_eq!(script.side().unwrap().reset.unwrap().by, ResetBy::Process);
+}
+
+#[test]
+fn a_reset_without_a_socket_is_not_of_a_connection_that_has_one() {
+    let mut script = Script::new();
+    script
+        .established(SOCKET)
+        .reset(nobody(), None, "NO_SOCKET")
+        .read(task(700), SOCKET)
+        .aborted(task(700), SOCKET, "TCP_STATE");
+    let reset = script.side().unwrap().reset.unwrap();
+    assert_eq!(reset.reason.as_deref(), Some("TCP_STATE"));
+}
+
+#[test]
+fn another_address_of_the_servers_is_another_connection() {
+    let mut script = Script::new();
+    script.established(SOCKET).read(task(700), SOCKET);
+    script.table.advance(Stamp(900));
+    let mut other = ends();
+    other.server.set_ip("127.0.0.2".parse().unwrap());
+    let life = script.life();
+    assert!(script.table.take(other, life).is_none());
+    assert!(script.table.take(ends(), life).is_some());
+}
+
+#[test]
+fn what_joins_another_listeners_queue_is_not_counted_in_this_one() {
+    let mut script = Script::new();
+    let elsewhere = Listening {
+        local: "127.0.0.2:80".parse().unwrap(),
+        ..listener(5, 0)
+    };
+    script.table.listen(&[elsewhere], true, Stamp(0));
+    script.established(SOCKET).accepted(task(700), Some(5));
+    let course = script.table.course();
+    assert_eq!((course.taken, course.accepted.len()), (0, 1));
+    assert_eq!(script.side().unwrap().accepted, None);
+    // Somebody accepts whose accepts nobody sees.
+    let mut script = Script::new();
+    script.table.listen(&[listener(5, 0)], false, Stamp(0));
+    script.established(SOCKET).accepted(task(700), Some(5));
+    assert_eq!(script.side().unwrap().accepted, None);
+}
+
+#[test]
+fn whoever_begins_to_listen_later_has_a_queue_of_his_own() {
+    let mut script = Script::new();
+    script.table.listen(&[listener(5, 0)], true, Stamp(0));
+    script
+        .state(task(800), LISTENER, TcpState::Close, TcpState::Listen)
+        .established(SOCKET)
+        .accepted(task(800), Some(6));
+    assert_eq!(script.table.course().listening, Some(act(10, 80)));
+    assert_eq!(script.table.course().accepted.len(), 1);
+    assert_eq!(script.side().unwrap().accepted, None);
 }
