@@ -49,7 +49,11 @@ pub struct Task {
     pub comm: Option<Comm>,
     /// Whether the kernel was handling a softirq, and the thread had no part in it.
     pub softirq: bool,
-    /// Whether softirqs were merely held off.
+    /// Whether the thread held softirqs off (TRACE_FLAG_BH_OFF; kernels without it never say so). What
+    /// resets a listener's queue does (inet_csk_listen_stop), and so does SOCK_DESTROY, in the name of
+    /// whoever asked for it (tcp_abort). A process's own close() of a connection sends its RST before it
+    /// does (__tcp_close) and lets go of the socket after, but for what it gives up on in between: with
+    /// TCP_LINGER2 below 0, or for want of memory.
     pub bh_off: bool,
 }
 

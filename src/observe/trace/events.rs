@@ -10,9 +10,10 @@ use crate::kernel::{Comm, TcpState, TracedWhat};
 use crate::wire::Ends;
 
 /// Bits of common_flags (enum trace_flag_type in include/linux/trace_events.h, which user space reads
-/// as well): in a hard interrupt, in a softirq, in an NMI. That softirqs are merely held off, as they
-/// are while a listener's queue is reset, has another (TRACE_FLAG_BH_OFF).
+/// as well): in a hard interrupt, in a softirq, in an NMI.
 const INTERRUPTED: u64 = 0x08 | 0x10 | 0x40;
+/// Softirqs are held off (TRACE_FLAG_BH_OFF), which may be so in an interrupt as well.
+const BH_OFF: u64 = 0x80;
 /// struct sockaddr_in and sockaddr_in6 begin with these.
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
@@ -290,13 +291,36 @@ pub(super) enum Seen {
     },
 }
 
+/// In what a record was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Context {
+    /// In the thread that was running.
+    Thread {
+        /// Whether it held softirqs off.
+        bh_off: bool,
+    },
+    /// In an interrupt that had taken the thread's place.
+    Interrupt,
+}
+
+impl Context {
+    fn of(flags: u64) -> Context {
+        match flags & INTERRUPTED {
+            0 => Context::Thread {
+                bh_off: flags & BH_OFF != 0,
+            },
+            _ => Context::Interrupt,
+        }
+    }
+}
+
 /// A record, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Event {
     /// The thread that was running.
     pub(super) tid: i32,
-    /// Whether an interrupt had taken its place.
-    pub(super) interrupted: bool,
+    /// Whether it had a part in this.
+    pub(super) context: Context,
     /// What it says.
     pub(super) seen: Seen,
 }
@@ -507,7 +531,7 @@ impl Decoder {
         let seen = self.seen(self.known.get(&kind)?, record)?;
         Some(Event {
             tid: common.pid.int(record)?,
-            interrupted: common.flags.unsigned(record)? & INTERRUPTED != 0,
+            context: Context::of(common.flags.unsigned(record)?),
             seen,
         })
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use nix::sys::signal::Signal;
 
-use super::events::Seen;
+use super::events::{Context, Seen};
 use crate::kernel::{Task, Traced, TracedWhat};
 use crate::time::Stamp;
 
@@ -16,8 +16,8 @@ pub(super) struct Record {
     pub(super) at: Stamp,
     /// The thread.
     pub(super) tid: i32,
-    /// Whether an interrupt had taken its place.
-    pub(super) interrupted: bool,
+    /// Whether it had a part in this.
+    pub(super) context: Context,
     /// What it says.
     pub(super) seen: Seen,
     /// The inode behind the descriptor that accept() was called with.
@@ -151,7 +151,7 @@ mod tests {
             let record = Record {
                 at: Stamp(at),
                 tid,
-                interrupted: false,
+                context: Context::Thread { bh_off: false },
                 seen,
                 listener: Some(77),
             };

@@ -5,7 +5,7 @@ use std::mem;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use super::events::{Decoder, Event, Seen};
+use super::events::{Context, Decoder, Event, Seen};
 use super::instance::Instance;
 use super::join::{Join, Record};
 use super::page::{Layout, Missed};
@@ -225,13 +225,9 @@ impl Intake {
 
     /// Asks at once what will soon not be there to be asked, and holds the event.
     fn take_event(&mut self, at: Stamp, event: Event, now: Stamp) {
-        let Event {
-            tid,
-            interrupted,
-            seen,
-        } = event;
+        let Event { tid, context, seen } = event;
         let threads = &mut self.threads;
-        if !interrupted {
+        if context != Context::Interrupt {
             threads.meet(tid, now);
         }
         let mut listener = None;
@@ -258,7 +254,7 @@ impl Intake {
         let record = Record {
             at,
             tid,
-            interrupted,
+            context,
             seen,
             listener,
         };
@@ -273,7 +269,7 @@ impl Intake {
             if let Seen::Birth { tid, thread } = record.seen {
                 self.threads.belongs(tid, record.tid, thread);
             }
-            let task = self.threads.task(record.tid, record.interrupted);
+            let task = self.threads.task(record.tid, record.context);
             let pid_of = |tid| self.threads.pid(tid);
             events.extend(self.join.take(record, task, pid_of));
         }

@@ -15,7 +15,7 @@ use std::process::{self, Child, Command, Stdio};
 use std::sync::mpsc::Receiver;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use std::{env, fs, mem};
+use std::{env, fs, mem, slice};
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
@@ -23,7 +23,7 @@ use nix::unistd::gettid;
 use socket2::SockRef;
 
 use super::*;
-use crate::kernel::{TcpState, TracedWhat};
+use crate::kernel::{Task, TcpState, TracedWhat};
 use crate::sys::process::pid;
 use crate::wire::Ends;
 
@@ -134,6 +134,28 @@ fn story(events: &[Traced], of: Ends) -> Vec<(String, Option<i32>)> {
         (*ends == of).then_some((word, tid))
     });
     told.collect()
+}
+
+/// Whether softirqs were held off when this was done to a connection.
+fn held_off(events: &[Traced], of: Ends, word: &str) -> Option<bool> {
+    let mut did = events.iter().filter(|&event| {
+        let told = story(slice::from_ref(event), of);
+        told.first().is_some_and(|(did, _)| did == word)
+    });
+    Some(did.next()?.task.bh_off)
+}
+
+/// Who had the kernel let go of a connection. Its socket's name may have been another's before.
+fn destruction(events: &[Traced], of: Ends) -> Task {
+    let mut events = events.iter();
+    let begun = events.find_map(|event| match event.what {
+        TracedWhat::State { ends, socket, .. } if ends == of => Some(socket),
+        _ => None,
+    });
+    let socket = begun.expect("a beginning");
+    let destroyed = TracedWhat::Destroyed { socket };
+    let end = events.find(|event| event.what == destroyed);
+    end.expect("an end").task
 }
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
@@ -248,6 +270,15 @@ fn what_a_server_does_is_told(bind: &str, host: &str) {
         told(&["read", "got reset", "Established>Close"])
     );
     assert_eq!(words(queued), told(&["Established>Close", state]));
+
+    assert_eq!(held_off(&events, ends[1], unread), Some(false));
+    assert_eq!(held_off(&events, ends[2], state), Some(false));
+    assert_eq!(held_off(&events, ends[4], state), Some(true));
+    let destroyed: Vec<_> = ends[1..3]
+        .iter()
+        .map(|&ends| destruction(&events, ends).bh_off)
+        .collect();
+    assert_eq!(destroyed, [true, true]);
 
     for story in [answered, peeked, read, left] {
         assert_eq!(who(story, "read"), Some(server));

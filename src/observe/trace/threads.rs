@@ -9,6 +9,7 @@ use std::time::Duration;
 use nix::unistd::Pid;
 use procfs::process::Process as Proc;
 
+use super::events::Context;
 use crate::kernel::{Comm, Task};
 use crate::time::Stamp;
 
@@ -176,14 +177,15 @@ impl Threads {
     }
 
     /// A thread that was met, as it is to be told. Whom an interrupt kept waiting is left out.
-    pub(super) fn task(&self, tid: i32, interrupted: bool) -> Task {
-        let known = self.known.get(&tid).filter(|_| !interrupted);
+    pub(super) fn task(&self, tid: i32, context: Context) -> Task {
+        let softirq = context == Context::Interrupt;
+        let known = self.known.get(&tid).filter(|_| !softirq);
         Task {
             tid,
             pid: known.and_then(|known| known.pid),
             comm: known.and_then(|known| known.comm),
-            bh_off: false,
-            softirq: interrupted,
+            softirq,
+            bh_off: context == Context::Thread { bh_off: true },
         }
     }
 
@@ -243,6 +245,8 @@ mod tests {
 
     use super::*;
 
+    const ITSELF: Context = Context::Thread { bh_off: false };
+
     #[test]
     fn a_status_names_the_process_and_the_thread() {
         let status = b"Name:\tpuma srv\nUmask:\t0022\nTgid:\t42\nPid:\t43\n";
@@ -282,11 +286,14 @@ mod tests {
         let name = Some(Comm::new(b"true"));
         threads.ended(tid, name, Stamp(9));
         threads.born(tid, us, false, Stamp(5));
-        assert_eq!(threads.task(tid, false).comm, name);
+        assert_eq!(threads.task(tid, ITSELF).comm, name);
         assert_eq!(threads.pid(tid), Some(tid));
         // Another gets the same id.
         threads.born(tid, us, true, Stamp(10));
-        assert_eq!(threads.task(tid, false).comm, threads.task(us, false).comm);
+        assert_eq!(
+            threads.task(tid, ITSELF).comm,
+            threads.task(us, ITSELF).comm
+        );
         assert_eq!(threads.pid(tid), Some(us));
     }
 
@@ -295,11 +302,12 @@ mod tests {
         let mut threads = Threads::new(true);
         let us = Pid::this().as_raw();
         threads.meet(us, Stamp(0));
-        assert_eq!(threads.task(us, false).pid, Some(us));
-        assert!(threads.task(us, false).comm.is_some());
-        let interrupted = threads.task(us, true);
+        assert_eq!(threads.task(us, ITSELF).pid, Some(us));
+        assert!(threads.task(us, ITSELF).comm.is_some());
+        let interrupted = threads.task(us, Context::Interrupt);
         assert_eq!((interrupted.tid, interrupted.pid), (us, None));
         assert!(interrupted.softirq && interrupted.comm.is_none());
+        assert!(!interrupted.bh_off);
     }
 
     #[test]

@@ -300,7 +300,12 @@ fn state_event(width: usize, protocol: &[u8]) -> Option<TracedWhat> {
             ("protocol", protocol),
         ],
     );
-    assert!(decoder.read(&record).is_none_or(|event| !event.interrupted));
+    let held_off = Context::Thread { bh_off: true };
+    assert!(
+        decoder
+            .read(&record)
+            .is_none_or(|event| event.context == held_off)
+    );
     what(&decoder, &record)
 }
 
@@ -323,22 +328,16 @@ fn a_state_is_read_with_a_protocol_of_either_width() {
 fn interrupts_are_told_from_softirqs_held_off() {
     let format = format(7, SOCKET, "\"\"");
     let (decoder, _) = learned("tcp_rcv_space_adjust", &format);
-    let interrupted = |flags| {
+    let context = |flags| {
         let mut record = read_event(&format, AF_INET, 9292, [10, 0, 0, 9], "::");
         record[2] = flags;
-        decoder.read(&record).unwrap().interrupted
+        decoder.read(&record).unwrap().context
     };
-    let softirqs_off = 0x80;
-    assert!(
-        [0, 0x01, 0x04, 0x20, softirqs_off]
-            .iter()
-            .all(|&flags| !interrupted(flags))
-    );
-    assert!(
-        [0x08, 0x10, 0x40, 0x91]
-            .iter()
-            .all(|&flags| interrupted(flags))
-    );
+    let contexts = |all: [u8; 4]| all.map(context);
+    let thread = |bh_off| [Context::Thread { bh_off }; 4];
+    assert_eq!(contexts([0, 0x01, 0x04, 0x20]), thread(false));
+    assert_eq!(contexts([0x80, 0x81, 0x84, 0xa0]), thread(true));
+    assert_eq!(contexts([0x08, 0x10, 0x40, 0x91]), [Context::Interrupt; 4]);
 }
 
 #[test]
