@@ -138,11 +138,12 @@ pub enum TracedWhat {
     Exited,
 }
 
-/// A span of time in which events were lost, for want of room in the kernel's buffer.
+/// A span of time in which events were lost, for want of room in the kernel's buffer, or told so late
+/// that what came after may have been judged without them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lost {
-    /// The last event before.
+    /// The last event before, or the one that was late.
     pub from: Stamp,
-    /// The first event after.
+    /// The first event after, or the stamp before which nothing was to follow.
     pub to: Stamp,
 }

@@ -22,11 +22,13 @@ impl<T> Order<T> {
         }
     }
 
-    /// Takes a packet.
-    pub(super) fn push(&mut self, at: Stamp, packet: T) {
-        self.late += u64::from(at < self.released);
+    /// Takes a packet. For one that came too late it says up to when others had been given out.
+    pub(super) fn push(&mut self, at: Stamp, packet: T) -> Option<Stamp> {
+        let missed = (at < self.released).then_some(self.released);
+        self.late += u64::from(missed.is_some());
         self.newest = self.newest.max(Some(at));
         self.held.push((at, packet));
+        missed
     }
 
     /// Gives out, in order, what was stamped before `to`.
@@ -68,10 +70,11 @@ mod tests {
     #[test]
     fn a_packet_behind_what_was_given_out_is_counted() {
         let mut order = Order::new();
-        order.push(Stamp(7), ());
+        assert_eq!(order.push(Stamp(7), ()), None);
         order.release(Stamp(8));
-        order.push(Stamp(6), ());
+        assert_eq!(order.push(Stamp(6), ()), Some(Stamp(8)));
+        assert_eq!(order.push(Stamp(8), ()), None);
         assert_eq!(order.late(), 1);
-        assert_eq!(order.release(Stamp(9)).len(), 1);
+        assert_eq!(order.release(Stamp(9)).len(), 2);
     }
 }

@@ -258,7 +258,10 @@ impl Intake {
             seen,
             listener,
         };
-        self.order.push(at, record);
+        if let Some(to) = self.order.push(at, record) {
+            // What lies in between may have been judged without it.
+            self.lost.push(Lost { from: at, to });
+        }
     }
 
     /// Hands on what is stamped before `to`.
@@ -279,5 +282,59 @@ impl Intake {
             lost: mem::take(&mut self.lost),
             watermark,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn intake() -> Intake {
+        Intake {
+            decoder: Decoder::new(9292),
+            threads: Threads::new(false),
+            order: Order::new(),
+            join: Join::default(),
+            lost: Vec::new(),
+            stats: TraceStats::default(),
+        }
+    }
+
+    #[test]
+    fn what_comes_late_is_told_and_is_a_loss_up_to_the_watermark_it_missed() {
+        let mut intake = intake();
+        let shut_down = |intake: &mut Intake, at| {
+            let event = Event {
+                tid: 7,
+                context: Context::Thread { bh_off: false },
+                seen: Seen::ShutDown,
+            };
+            intake.take_event(Stamp(at), event, Stamp(200));
+        };
+        let told = |batch: TraceBatch| {
+            let stamps: Vec<_> = batch.events.iter().map(|event| event.at).collect();
+            (stamps, batch.lost)
+        };
+        for at in [90, 100] {
+            shut_down(&mut intake, at);
+        }
+        let batch = intake.batch(Stamp(100), Stamp(100));
+        assert_eq!(told(batch), (vec![Stamp(90)], vec![]));
+
+        for at in [60, 110] {
+            shut_down(&mut intake, at);
+        }
+        let batch = intake.batch(Stamp(120), Stamp(120));
+        let lost = Lost {
+            from: Stamp(60),
+            to: Stamp(100),
+        };
+        assert_eq!(
+            told(batch),
+            ([60, 100, 110].map(Stamp).to_vec(), vec![lost])
+        );
+        assert_eq!(intake.order.late(), 1);
+        let batch = intake.batch(Stamp(130), Stamp(130));
+        assert_eq!(told(batch), (vec![], vec![]));
     }
 }
