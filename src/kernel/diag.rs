@@ -49,6 +49,9 @@ pub struct Listening {
 pub struct Polled {
     /// The client's end.
     pub client: SocketAddr,
+    /// The kernel's number for the socket, of no other before or after it. The socket of a handshake
+    /// that is done keeps its request's (inet_csk_clone_lock()).
+    pub cookie: u64,
     /// The state.
     pub state: TcpState,
     /// Who holds it.

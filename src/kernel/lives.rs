@@ -27,9 +27,9 @@ pub(super) struct Lives<T> {
 
 #[derive(Clone, Debug)]
 struct Entry<T> {
-    /// The first that was seen of it.
+    /// By then it had begun.
     began: Stamp,
-    /// The last that was.
+    /// It was still there then, or later.
     last: Stamp,
     known: T,
 }
@@ -45,22 +45,22 @@ impl<T> Default for Lives<T> {
 impl<T: Default> Lives<T> {
     /// A new connection from `client`.
     pub(super) fn begin(&mut self, client: SocketAddr, at: Stamp) -> &mut T {
+        self.begin_within(client, at, at)
+    }
+
+    /// A new connection from `client`, seen at some moment between these.
+    pub(super) fn begin_within(&mut self, client: SocketAddr, from: Stamp, to: Stamp) -> &mut T {
         let entries = self.by_client.entry(bare(client)).or_default();
         entries.push(Entry {
-            began: at,
-            last: at,
+            began: to,
+            last: from,
             known: T::default(),
         });
         let newest = entries.len() - 1;
         &mut entries[newest].known
     }
 
-    /// The latest connection from `client`, of which something was seen now.
-    pub(super) fn latest(&mut self, client: SocketAddr, at: Stamp) -> Option<&mut T> {
-        self.find(client, at, |_| true)
-    }
-
-    /// The latest of those for which `is` holds, of which something was seen now.
+    /// The latest connection from `client` for which `is` holds, of which something was seen at `at`.
     pub(super) fn find(
         &mut self,
         client: SocketAddr,
@@ -123,6 +123,18 @@ mod tests {
     }
 
     #[test]
+    fn one_that_was_seen_at_an_unknown_moment_is_nobodys_whose_life_that_may_miss() {
+        let client = CLIENT.parse().unwrap();
+        let mut lives = Lives::default();
+        *lives.begin_within(client, Stamp(10), Stamp(20)) = "one";
+        let take = |opened, closed| lives.clone().take(client, life(opened, closed));
+        assert_eq!(take(10, 20), Some("one"));
+        // Perhaps of whoever was there before this one opened, or came after it closed.
+        assert_eq!(take(11, 30), None);
+        assert_eq!(take(5, 19), None);
+    }
+
+    #[test]
     fn each_connection_of_a_4_tuple_is_found_by_its_time() {
         let client = CLIENT.parse().unwrap();
         let mut lives = Lives::default();
@@ -138,7 +150,7 @@ mod tests {
         );
         // Ended before it was opened.
         assert_eq!(lives.clone().take(client, life(12, 20), |_| true), None);
-        lives.latest(client, Stamp(35));
+        lives.find(client, Stamp(35), |_| true);
         lives.forget(Stamp(33));
         assert_eq!(lives.clone().take(client, life(29, 40), |_| false), None);
         assert_eq!(lives.take(client, life(29, 40), |_| true), Some("second"));

@@ -1,11 +1,8 @@
 //! Puts the answers of sock_diag together by connection. They come in the order in which they were
 //! asked for.
 
-use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
-
-use foldhash::fast::RandomState;
 
 use super::{Counters, Listening, Owner, Poll, Polled, Queue};
 use crate::event::{Event, Vantage};
@@ -24,8 +21,6 @@ pub struct DiagTable {
     /// List what was seen of each connection.
     keep: bool,
     connections: Lives<Connection>,
-    /// Those that the last answer held.
-    found: HashSet<SocketAddr, RandomState>,
     /// When connections were last asked for.
     asked: Option<Stamp>,
     counters: History<Counters>,
@@ -37,10 +32,10 @@ pub struct DiagTable {
 #[derive(Clone, Debug, Default)]
 struct Connection {
     side: DiagSide,
+    /// Which socket that is: one 4-tuple may be another connection in the next answer.
+    cookie: u64,
     /// The last question to which it was found.
     found: Option<Stamp>,
-    /// Whether a later one no longer found it.
-    gone: bool,
     /// The counters when it was last found in the accept queue, or before.
     counters: Option<Counters>,
     events: Vec<Event>,
@@ -52,7 +47,6 @@ impl DiagTable {
         DiagTable {
             keep,
             connections: Lives::default(),
-            found: HashSet::default(),
             asked: None,
             counters: History::default(),
             latest: None,
@@ -84,13 +78,6 @@ impl DiagTable {
         let changed = listeners.and_then(|listeners| self.listeners(asked, answered, listeners));
         if let Some(connections) = &poll.connections {
             self.asked = Some(asked);
-            let found: HashSet<_, _> = connections.iter().map(|one| one.client).collect();
-            for client in self.found.difference(&found) {
-                if let Some(known) = self.connections.latest(*client, asked) {
-                    known.gone = true;
-                }
-            }
-            self.found = found;
             for polled in connections {
                 self.connection(asked, answered, polled);
             }
@@ -117,10 +104,13 @@ impl DiagTable {
 
     fn connection(&mut self, asked: Stamp, answered: Stamp, polled: &Polled) {
         use TcpState::{CloseWait, Established, NewSynRecv, SynRecv};
-        let known = match self.connections.latest(polled.client, answered) {
-            Some(known) if !known.gone => known,
-            Some(_) | None => self.connections.begin(polled.client, answered),
+        let Polled { client, cookie, .. } = *polled;
+        let is_it = |known: &Connection| known.cookie == cookie;
+        let known = match self.connections.find(client, asked, is_it) {
+            Some(known) => known,
+            None => self.connections.begin_within(client, asked, answered),
         };
+        known.cookie = cookie;
         known.found = Some(asked);
         let side = &mut known.side;
         let event = match (polled.state, polled.owner) {

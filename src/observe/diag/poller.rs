@@ -155,6 +155,7 @@ impl Poller {
         self.owners.look_up(&inodes, self.clock.now());
         let polled = sockets.iter().map(|socket| Polled {
             client: canonical(socket.remote),
+            cookie: socket.cookie,
             state: socket.state,
             owner: self.owners.owner(socket.inode),
             unread: socket.receive_queue,

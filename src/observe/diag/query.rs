@@ -98,6 +98,8 @@ pub(super) struct Found {
     pub(super) local: SocketAddr,
     /// The client's end, likewise.
     pub(super) remote: SocketAddr,
+    /// The kernel's number for it (idiag_cookie), of no other before or after it.
+    pub(super) cookie: u64,
     /// The interface that it is bound to, or 0.
     pub(super) interface: u32,
     /// Of a listener: connections in its accept queue. Else: bytes that nobody has read.
@@ -308,6 +310,7 @@ fn found(socket: &InetResponse) -> Option<Found> {
         state: TcpState::from_number(header.state)?,
         local: SocketAddr::new(id.source_address, id.source_port),
         remote: SocketAddr::new(id.destination_address, id.destination_port),
+        cookie: u64::from_ne_bytes(id.cookie),
         interface: id.interface_id,
         receive_queue: header.recv_queue,
         send_queue: header.send_queue,
@@ -344,7 +347,9 @@ mod tests {
             bytes.extend(ip);
             bytes.extend([0; 12]);
         }
-        bytes.extend([0; 4 + 8 + 4]);
+        bytes.extend([0; 4]);
+        bytes.extend(u64::from(client).to_ne_bytes());
+        bytes.extend([0; 4]);
         for number in [queues[0], queues[1], 1000, inode] {
             bytes.extend(number.to_ne_bytes());
         }
@@ -407,6 +412,7 @@ mod tests {
         assert_eq!(first.local.to_string(), "127.0.0.1:9292");
         assert_eq!(first.remote.to_string(), "10.1.2.3:50000");
         assert_eq!((first.receive_queue, first.inode), (83, 4711));
+        assert_eq!((first.interface, first.cookie), (0, 50_000));
         assert_eq!((second.state, second.inode), (TcpState::SynRecv, 0));
         // It has not ended before its end came.
         let (end, _) = answer(true, &parts[..1]);

@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::getpid;
+use rustix::net::connect_unspec;
 use rustix::process::{Gid, Uid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use socket2::{Domain, Socket, Type};
@@ -215,6 +216,30 @@ fn a_connection_is_nobodys_until_it_is_accepted_and_then_its_process() {
     // The FIN that nobody has read.
     let closed = tap.wait_for_one("closed", |one| one.state == TcpState::CloseWait);
     assert_eq!(closed.unread, 1);
+}
+
+#[test]
+#[ignore = "needs root, netns"]
+fn a_4_tuple_used_again_is_another_socket() {
+    enter_namespace();
+    let listener = Listener::on("127.0.0.1:0", 7);
+    let mut tap = open(listener.address);
+    let mut cookies = Vec::new();
+    let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let port: SocketAddr = "127.0.0.1:40000".parse().unwrap();
+    client.bind(&port.into()).unwrap();
+    for _ in 0..2 {
+        client.connect(&listener.address.into()).unwrap();
+        let queued = tap.wait_for_one("queued", |one| one.owner == Owner::Nobody);
+        let accepted = listener.accept();
+        let owned = tap.wait_for_one("owned", |one| one.owner != Owner::Nobody);
+        assert_eq!((queued.client, owned.cookie), (port, queued.cookie));
+        cookies.push(owned.cookie);
+        // Resets it at once, though a child that another test forks has a copy; its port stays.
+        connect_unspec(&client).unwrap();
+        drop(accepted);
+    }
+    assert_ne!(cookies[0], cookies[1]);
 }
 
 #[test]
@@ -485,6 +510,7 @@ fn a_deferred_connection_is_a_handshake_until_its_first_byte() {
         client.write_all(b"x").unwrap();
         let full = tap.wait_for_one("done", |one| one.state == TcpState::Established);
         assert_eq!((full.owner, full.unread), (Owner::Nobody, 1));
+        assert_eq!(full.cookie, half.cookie);
         assert_eq!(half_open(target.port()).unwrap(), 0);
     }
 }

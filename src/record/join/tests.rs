@@ -338,6 +338,7 @@ fn a_record_that_hung_waits_for_an_answer_after_its_end() {
     join.attempt(attempt(1, 0, SocketEnd::Deadline, 6 * TICK));
     let queued = Polled {
         client: ends().client,
+        cookie: 1,
         state: TcpState::CloseWait,
         owner: Owner::Nobody,
         unread: 28,

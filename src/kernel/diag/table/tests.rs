@@ -30,6 +30,7 @@ struct Script {
     at: i64,
     counters: Counters,
     listeners: Vec<Listening>,
+    cookie: u64,
 }
 
 impl Script {
@@ -49,6 +50,7 @@ impl Script {
                 queued: 0,
                 limit: 10,
             }],
+            cookie: 1,
         }
     }
 
@@ -57,6 +59,7 @@ impl Script {
         self.at += 10;
         let polled = found.map(|(state, owner, unread)| Polled {
             client: client(),
+            cookie: self.cookie,
             state,
             owner,
             unread,
@@ -200,23 +203,76 @@ fn of_a_connection_that_was_never_found_it_is_known_whether_somebody_listened() 
     assert_eq!(script.side().listening, None);
 }
 
+/// Times of a connection's life.
+fn life(opened: i64, closed: i64) -> Life {
+    Life {
+        opened: at(opened),
+        closed: at(closed),
+        end: at(closed),
+    }
+}
+
 #[test]
-fn a_4_tuple_that_was_gone_is_another_connection() {
+fn a_4_tuple_used_again_between_two_questions_is_another_connection() {
+    let mut script = Script::new();
+    script.poll(None).held(0).held(0);
+    script.cookie = 2;
+    script.queued().queued().poll(None).poll(None);
+    let (first, _) = script.table.take(client(), life(5, 25));
+    assert_eq!(
+        (first.owned.map(|act| act.at), first.queued),
+        (Some(at(12)), None)
+    );
+    assert_eq!(first.outlived, Some(false));
+    let (second, events) = script.table.take(client(), life(26, 45));
+    assert_eq!((second.owned, second.queued), (None, Some(at(40))));
+    let seen: Vec<_> = events.iter().map(|s| (s.at.0 / UNIT, s.event)).collect();
+    assert_eq!(seen, [(32, "queued")]);
+}
+
+#[test]
+fn a_question_that_was_under_way_when_a_4_tuple_changed_hands_tells_of_neither() {
+    let found = |opened, closed| {
+        let mut script = Script::new();
+        // The question at 20, answered at 22, finds it.
+        script.poll(None).poll(None).held(0).poll(None).poll(None);
+        script.table.take(client(), life(opened, closed)).0.found()
+    };
+    // Another had the 4-tuple until 21, or has it since.
+    assert!(!found(21, 29));
+    assert!(!found(5, 21));
+    assert!(found(5, 22));
+}
+
+#[test]
+fn a_successor_that_was_never_polled_is_not_told_of_by_its_predecessor() {
     let mut script = Script::new();
     script
+        .poll(None)
         .held(0)
         .held(0)
         .poll(None)
-        .queued()
-        .queued()
+        .poll(None)
         .poll(None);
-    let life = Life {
-        opened: at(25),
-        closed: at(45),
-        end: at(45),
-    };
-    let (side, events) = script.table.take(client(), life);
-    assert_eq!((side.owned, side.queued), (None, Some(at(40))));
-    let seen: Vec<_> = events.iter().map(|s| (s.at.0 / UNIT, s.event)).collect();
-    assert_eq!(seen, [(32, "queued")]);
+    // The predecessor was never asked for, and its last answer came after the successor opened.
+    let (side, _) = script.table.take(client(), life(21, 28));
+    assert_eq!((side.found(), side.outlived), (false, None));
+}
+
+#[test]
+fn a_socket_that_one_answer_missed_is_the_same_connection() {
+    let mut script = Script::new();
+    script
+        .poll(None)
+        .queued()
+        .poll(None)
+        .held(0)
+        .poll(None)
+        .poll(None)
+        .poll(None);
+    let side = script.side();
+    assert_eq!(
+        (side.queued, side.owned.map(|act| act.at)),
+        (Some(at(10)), Some(at(32)))
+    );
 }
