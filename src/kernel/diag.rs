@@ -38,6 +38,8 @@ pub struct Listening {
     pub local: SocketAddr,
     /// Its inode.
     pub inode: u64,
+    /// It lets in only who comes by one interface (SO_BINDTODEVICE).
+    pub bound: bool,
     /// Connections in its accept queue (Recv-Q).
     pub queued: u32,
     /// How many more than which it refuses (Send-Q): it holds one more than this.

@@ -66,9 +66,10 @@ pub enum ResetBy {
 /// What sock_diag answered about a connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DiagSide {
-    /// Whether a socket listened when the connection was opened.
+    /// Whether a socket listened when the connection was opened; none where those that did let in
+    /// only who comes by one interface.
     pub listening: Option<bool>,
-    /// Whether one listened when it ended.
+    /// Whether one listened when it ended, likewise.
     pub listening_at_end: Option<bool>,
     /// Whether the listener's queue overflowed between its opening and its end (ListenOverflows).
     pub overflowed: Option<bool>,

@@ -347,16 +347,23 @@ fn whose_listener(poller: &mut Poller, master: Option<Pid>, inodes: &[u64]) -> O
         (ListenerOf::Tree, _) => None,
         (ListenerOf::Strangers(others), Some(master)) => {
             let pids: Vec<String> = others.pids.iter().map(ToString::to_string).collect();
-            Some(format!(
-                "process {master} and those below it do not listen on {target}, process {} does: \
-                 give the server's first process with --pid",
-                pids.join(", ")
-            ))
+            Some(strangers(target, master, &pids))
         }
         (ListenerOf::Strangers(_) | ListenerOf::Unseen, _) => {
             Some(hidden(format!("whoever listens on {target}")))
         }
     }
+}
+
+fn strangers(target: SocketAddr, master: Pid, pids: &[String]) -> String {
+    let who = match pids {
+        [pid] => format!("process {pid} does"),
+        pids => format!("processes {} do", pids.join(", ")),
+    };
+    format!(
+        "process {master} and those below it do not listen on {target}, {who}: give the server's \
+         first process with --pid"
+    )
 }
 
 impl DiagVantage {

@@ -25,7 +25,8 @@ pub struct DiagTable {
     asked: Option<Stamp>,
     counters: History<Counters>,
     latest: Option<Counters>,
-    listening: History<bool>,
+    /// Whether somebody listened; none where that may not have been for our clients.
+    listening: History<Option<bool>>,
     queue: Queue,
 }
 
@@ -91,7 +92,9 @@ impl DiagTable {
         answered: Stamp,
         listeners: &[Listening],
     ) -> Option<Event> {
-        self.listening.push(asked, answered, !listeners.is_empty());
+        let for_anybody = listeners.iter().any(|one| !one.bound);
+        let listening = (for_anybody || listeners.is_empty()).then_some(for_anybody);
+        self.listening.push(asked, answered, listening);
         let queued = listeners.iter().map(|one| one.queued).sum();
         let limit = listeners.iter().map(|one| one.limit).max();
         let changed = self.queue.push(answered, queued, limit);
@@ -156,8 +159,8 @@ impl DiagTable {
             .take(client, life, |_| true)
             .unwrap_or_default();
         let mut side = known.side;
-        side.listening = self.listening.at(life.opened).copied();
-        side.listening_at_end = self.listening.at(life.end).copied();
+        side.listening = self.listening.at(life.opened).copied().flatten();
+        side.listening_at_end = self.listening.at(life.end).copied().flatten();
         let before = self.counters.by(life.opened);
         side.overflowed = self.moved(before, life.end, |counters| counters.listen_overflows);
         side.aborts = self.moved(known.counters.as_ref(), life.end, |counters| {

@@ -188,6 +188,7 @@ fn listening(socket: &Found) -> Listening {
     Listening {
         local: socket.local,
         inode: socket.inode,
+        bound: socket.interface != 0,
         queued: socket.receive_queue,
         limit: socket.send_queue,
     }

@@ -289,6 +289,17 @@ fn a_process_outside_of_the_tree_is_no_owner_and_its_listener_is_named() {
 }
 
 #[test]
+fn several_who_listen_are_said_to_in_the_plural() {
+    let target = "127.0.0.1:80".parse().unwrap();
+    let pids = ["7".to_owned(), "8".to_owned()];
+    let line = |pids| strangers(target, Pid::from_raw(5), pids);
+    let start = "process 5 and those below it do not listen on 127.0.0.1:80, ";
+    let end = ": give the server's first process with --pid";
+    assert_eq!(line(&pids[..1]), format!("{start}process 7 does{end}"));
+    assert_eq!(line(&pids), format!("{start}processes 7, 8 do{end}"));
+}
+
+#[test]
 fn a_port_without_a_listener_has_none_and_says_so() {
     let listener = Listener::on("127.0.0.1:0", 7);
     let address = listener.address;
@@ -483,7 +494,22 @@ fn a_listener_bound_to_an_interface_is_not_overlooked() {
     let listener = Listener::with("127.0.0.1:0", 7, bound);
     let mut tap = open(listener.address);
     assert_eq!(queues(tap.first()), [(0, 7)]);
-    assert_eq!(queues(&tap.poller.listeners().unwrap()), [(0, 7)]);
+    let alone = tap.poller.listeners().unwrap();
+    assert_eq!(queues(&alone), [(0, 7)]);
+    assert!(
+        [tap.first(), &alone]
+            .iter()
+            .all(|poll| are_bound(poll) == [true])
+    );
+    assert_eq!(
+        are_bound(open(Listener::on("127.0.0.1:0", 7).address).first()),
+        [false]
+    );
+}
+
+fn are_bound(poll: &Poll) -> Vec<bool> {
+    let listeners = poll.listeners.as_deref().unwrap();
+    listeners.iter().map(|one| one.bound).collect()
 }
 
 #[test]

@@ -47,6 +47,7 @@ impl Script {
             listeners: vec![Listening {
                 local: "0.0.0.0:80".parse().unwrap(),
                 inode: 5,
+                bound: false,
                 queued: 0,
                 limit: 10,
             }],
@@ -201,6 +202,21 @@ fn of_a_connection_that_was_never_found_it_is_known_whether_somebody_listened() 
     script.listeners.clear();
     script.poll(None);
     assert_eq!(script.side().listening, None);
+}
+
+#[test]
+fn who_listens_on_one_interface_may_not_have_listened_for_our_clients() {
+    let listening = |bound: &[bool]| {
+        let mut script = Script::new();
+        let one = script.listeners[0];
+        let listeners = bound.iter().map(|&bound| Listening { bound, ..one });
+        script.listeners = listeners.collect();
+        script.poll(None).poll(None);
+        script.side().listening
+    };
+    assert_eq!(listening(&[true]), None);
+    assert_eq!(listening(&[true, false]), Some(true));
+    assert_eq!(listening(&[]), Some(false));
 }
 
 /// Times of a connection's life.
