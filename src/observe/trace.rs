@@ -123,7 +123,11 @@ impl TraceMissing {
             }
             Some(libc::ENODEV) => "this kernel has no tracefs (CONFIG_EVENT_TRACING)",
             Some(libc::ENOSYS) => "mount it first: mount -t tracefs nodev /sys/kernel/tracing",
-            _ => "leave trace out of --observe",
+            Some(libc::EMFILE | libc::ENFILE) => {
+                "it takes two files for each processor: allow more of them (ulimit -n)"
+            }
+            Some(libc::ENOMEM) => "its buffers take up to 80 MiB: free some memory",
+            _ => "the kernel's log may say more (dmesg)",
         };
         TraceMissing {
             call,

@@ -9,10 +9,14 @@ use std::path::{Path, PathBuf};
 
 use procfs::FromBufRead;
 use procfs::process::MountInfos;
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{FsWord, Mode, OFlags, fstatfs, open};
+use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
 use super::TraceMissing;
+
+/// As fstatfs() has it (include/uapi/linux/magic.h).
+const TRACEFS_MAGIC: FsWord = 0x7472_6163;
 
 /// The root of tracefs.
 #[derive(Debug)]
@@ -28,7 +32,8 @@ impl Tracefs {
         let mut refused = None;
         for path in mounted().unwrap_or_default() {
             match Tracefs::at(&path) {
-                Ok(found) => return Ok(found),
+                Ok(Some(found)) => return Ok(found),
+                Ok(None) => {}
                 Err(error) => {
                     refused.get_or_insert(error);
                 }
@@ -37,12 +42,19 @@ impl Tracefs {
         Tracefs::detached().map_err(|error| refused.unwrap_or(error))
     }
 
-    fn at(path: &Path) -> Result<Tracefs, TraceMissing> {
+    /// None where something else was mounted over it.
+    fn at(path: &Path) -> Result<Option<Tracefs>, TraceMissing> {
         let name = path.display().to_string();
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-        match open(path, flags, Mode::empty()) {
-            Ok(root) => Ok(Tracefs { root, name }),
-            Err(error) => Err(TraceMissing::new("open", name, error)),
+        let root = match open(path, flags, Mode::empty()) {
+            Ok(root) => root,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            Err(error) => return Err(TraceMissing::new("open", name, error)),
+        };
+        match fstatfs(&root) {
+            Ok(found) if found.f_type == TRACEFS_MAGIC => Ok(Some(Tracefs { root, name })),
+            Ok(_) => Ok(None),
+            Err(error) => Err(TraceMissing::new("statfs", name, error)),
         }
     }
 
@@ -78,6 +90,9 @@ fn mounted() -> io::Result<Vec<PathBuf>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{create_dir_all, remove_dir};
+    use std::slice;
+
     use nix::sched::{CloneFlags, unshare};
     use rustix::fs::{AtFlags, statat};
     use rustix::mount::{
@@ -116,5 +131,42 @@ mod tests {
         assert_eq!(found.name, path.display().to_string());
         assert!(has_events(&found));
         unmount(path, UnmountFlags::DETACH).unwrap();
+    }
+
+    #[test]
+    #[ignore = "needs root, tracefs"]
+    fn tracefs_under_another_mount_is_passed_over() {
+        unmount_here();
+        let folder = tempfile::tempdir().unwrap();
+        let [first, second] = ["first", "second"].map(|name| folder.path().join(name));
+        let tracing = first.join("tracing");
+        for path in [&tracing, &second] {
+            create_dir_all(path).unwrap();
+        }
+        let mount = |path: &Path, kind| mount("nodev", path, kind, MountFlags::empty(), None);
+        let found = || {
+            let found = Tracefs::open().unwrap();
+            assert!(has_events(&found));
+            found.name
+        };
+        mount(&tracing, "tracefs").unwrap();
+        assert_eq!(found(), tracing.display().to_string());
+        // Over the folder above it, which then lacks it, has an empty one, or a file in its place.
+        mount(&first, "tmpfs").unwrap();
+        assert_eq!(mounted().unwrap(), slice::from_ref(&tracing));
+        assert_eq!(found(), "tracefs");
+        create_dir_all(&tracing).unwrap();
+        assert_eq!(found(), "tracefs");
+        remove_dir(&tracing).unwrap();
+        File::create(&tracing).unwrap();
+        assert_eq!(found(), "tracefs");
+
+        mount(&second, "tracefs").unwrap();
+        assert_eq!(mounted().unwrap(), [tracing, second.clone()]);
+        assert_eq!(found(), second.display().to_string());
+        for path in [&second, &first] {
+            unmount(path, UnmountFlags::DETACH).unwrap();
+        }
+        unmount(first.join("tracing"), UnmountFlags::DETACH).unwrap();
     }
 }
