@@ -22,8 +22,8 @@ pub(super) struct Poller {
     /// An IPv6 socket has listened for IPv4 clients: their connections are IPv6 sockets, and stay so
     /// when it is closed.
     is_dual: bool,
-    /// The only listener can be asked for by its address.
-    is_alone: bool,
+    /// The inode of the only listener, where that can be asked for by its address.
+    alone: Option<u64>,
 }
 
 impl Poller {
@@ -41,7 +41,7 @@ impl Poller {
             counters,
             owners: Owners::new(None, &[], clock.now()),
             is_dual: false,
-            is_alone: false,
+            alone: None,
         }
     }
 
@@ -95,12 +95,13 @@ impl Poller {
     /// By its address where that is known to find the only one there is, for a tenth of the cost of
     /// looking through the table.
     fn ask_listeners(&mut self) -> io::Result<Vec<Listening>> {
-        if self.is_alone
+        if let Some(alone) = self.alone
             && let Some(found) = self.diag.listener(self.target)?
+            && found.inode == alone
         {
             return Ok(vec![listening(&found)]);
         }
-        // That there is none now may mean that there is another.
+        // That it is not found now may mean that there is another, beside it or instead.
         self.dump_listeners()
     }
 
@@ -122,7 +123,10 @@ impl Poller {
         let sockets = found.iter().map(|(_, socket)| socket);
         self.is_dual |= self.target.is_ipv4() && sockets.clone().any(|s| s.family == Family::V6);
         // By its address one is found that listens on every interface.
-        self.is_alone = found.len() == 1 && sockets.clone().all(|socket| socket.interface == 0);
+        self.alone = match &found[..] {
+            [(_, one)] if one.interface == 0 => Some(one.inode),
+            _ => None,
+        };
         Ok(sockets.map(listening).collect())
     }
 

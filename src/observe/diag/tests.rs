@@ -149,6 +149,11 @@ fn queues(poll: &Poll) -> Vec<(u32, u32)> {
         .collect()
 }
 
+fn inodes(poll: &Poll) -> Vec<u64> {
+    let listeners = poll.listeners.as_deref().unwrap();
+    listeners.iter().map(|one| one.inode).collect()
+}
+
 fn moved(from: &Poll, to: &Poll) -> Moved {
     Moved::between(&from.counters.unwrap(), &to.counters.unwrap())
 }
@@ -319,6 +324,9 @@ fn all_listeners_that_share_a_port_are_shown() {
     let mut tap = open(first.address);
     assert_eq!(queues(tap.first()), [(0, 3)]);
     let second = Listener::with(&first.address.to_string(), 5, share);
+    // The first was alone so far. Which of them the kernel finds by the address is up to its hash.
+    let alone = tap.poller.listeners().unwrap();
+    assert!(inodes(&alone).contains(&inodes(tap.first())[0]));
     let both = tap.poller.everything().unwrap();
     let mut limits: Vec<u32> = queues(&both).iter().map(|one| one.1).collect();
     limits.sort_unstable();
