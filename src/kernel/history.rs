@@ -50,6 +50,16 @@ impl<T: PartialEq> History<T> {
         Some(&self.spans.get(first)?.value)
     }
 
+    /// Whether `is` holds of any answer from the last that had been given by `from` to the first that
+    /// was asked for at `to` or later; none where either is missing.
+    pub(super) fn any(&self, from: Stamp, to: Stamp, is: impl Fn(&T) -> bool) -> Option<bool> {
+        let first = self.spans.partition_point(|span| span.known <= from);
+        let first = first.checked_sub(1)?;
+        let last = self.spans.partition_point(|span| span.asked < to);
+        let spans = self.spans.get(first.min(last)..=first.max(last))?;
+        Some(spans.iter().any(|span| is(&span.value)))
+    }
+
     /// How things were at `at`, where the answers on both sides of it agree; a change back and forth
     /// between two questions goes unseen.
     pub(super) fn at(&self, at: Stamp) -> Option<&T> {
@@ -93,6 +103,25 @@ mod tests {
         assert_eq!(at(31), None);
         assert_eq!(history.by(Stamp(99)), Some(&'b'));
         assert_eq!(history.from(Stamp(11)), Some(&'b'));
+    }
+
+    #[test]
+    fn any_answer_counts_from_the_last_before_a_time_to_the_first_after_another() {
+        let history = history(&[(0, 'a'), (10, 'b'), (20, 'c'), (30, 'd'), (40, 'd')]);
+        let seen = |from, to| {
+            let is = |one| history.any(Stamp(from), Stamp(to), |&value| value == one);
+            let mut seen = String::new();
+            for one in "abcd".chars() {
+                seen.extend(is(one)?.then_some(one));
+            }
+            Some(seen)
+        };
+        assert_eq!(seen(15, 20).as_deref(), Some("bc"));
+        assert_eq!(seen(14, 21).as_deref(), Some("abcd"));
+        assert_eq!(seen(36, 37).as_deref(), Some("d"));
+        assert_eq!(seen(25, 25).as_deref(), Some("cd"));
+        assert_eq!(seen(4, 20), None);
+        assert_eq!(seen(15, 41), None);
     }
 
     #[test]

@@ -71,8 +71,15 @@ pub struct DiagSide {
     pub listening: Option<bool>,
     /// Whether one listened when it ended, likewise.
     pub listening_at_end: Option<bool>,
+    /// Whether a listener (by inode) that was there when the connection was last found in the accept
+    /// queue is missing from the first answer to a question after its end. What was opened and closed
+    /// again between two questions goes unseen.
+    pub listener_closed: Option<bool>,
     /// Whether the listener's queue overflowed between its opening and its end (ListenOverflows).
     pub overflowed: Option<bool>,
+    /// Whether any listener was found to hold more than its limit in an answer from the last before
+    /// its opening to the first after its end. A full queue between two questions goes unseen.
+    pub full: Option<bool>,
     /// The last question to which it was a handshake under way (SYN-RECV).
     pub half_open: Option<Stamp>,
     /// The last question to which it was in the accept queue.

@@ -309,7 +309,9 @@ mod tests {
         let diag = DiagSide {
             listening: Some(true),
             listening_at_end: Some(true),
+            listener_closed: Some(true),
             overflowed: Some(true),
+            full: Some(true),
             half_open: Some(AT),
             queued: Some(AT),
             owned: act,

@@ -27,7 +27,42 @@ pub struct DiagTable {
     latest: Option<Counters>,
     /// Whether somebody listened; none where that may not have been for our clients.
     listening: History<Option<bool>>,
+    open: History<Open>,
+    /// Whether the queue of any listener was full.
+    full: History<bool>,
     queue: Queue,
+}
+
+/// Which sockets listened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Open {
+    /// Sorted.
+    inodes: Vec<u64>,
+    /// They listen on all addresses: nobody listened on the target's own, or they would not be shown.
+    on_all: bool,
+}
+
+impl Open {
+    fn new(listeners: &[Listening]) -> Open {
+        let mut inodes: Vec<u64> = listeners.iter().map(|one| one.inode).collect();
+        inodes.sort_unstable();
+        let on_all = |one: &Listening| one.local.ip().is_unspecified();
+        Open {
+            inodes,
+            on_all: listeners.iter().any(on_all),
+        }
+    }
+
+    /// Whether one of these is not among those who listened `later`; none where none did, or where
+    /// others may hide it.
+    fn lost_any(&self, later: &Open) -> Option<bool> {
+        let hidden = self.on_all && !later.on_all && !later.inodes.is_empty();
+        if self.inodes.is_empty() || hidden {
+            return None;
+        }
+        let is_there = |inode| later.inodes.binary_search(inode).is_ok();
+        Some(!self.inodes.iter().all(is_there))
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -39,6 +74,8 @@ struct Connection {
     found: Option<Stamp>,
     /// The counters when it was last found in the accept queue, or before.
     counters: Option<Counters>,
+    /// When the answer was given that last found it in the accept queue, if that had the listeners.
+    queued_with_listeners: Option<Stamp>,
     events: Vec<Event>,
 }
 
@@ -52,6 +89,8 @@ impl DiagTable {
             counters: History::default(),
             latest: None,
             listening: History::default(),
+            open: History::default(),
+            full: History::default(),
             queue: Queue::default(),
         }
     }
@@ -79,8 +118,9 @@ impl DiagTable {
         let changed = listeners.and_then(|listeners| self.listeners(asked, answered, listeners));
         if let Some(connections) = &poll.connections {
             self.asked = Some(asked);
+            let with_listeners = listeners.map(|_| answered);
             for polled in connections {
-                self.connection(asked, answered, polled);
+                self.connection((asked, answered), with_listeners, polled);
             }
         }
         changed
@@ -95,6 +135,10 @@ impl DiagTable {
         let for_anybody = listeners.iter().any(|one| !one.bound);
         let listening = (for_anybody || listeners.is_empty()).then_some(for_anybody);
         self.listening.push(asked, answered, listening);
+        self.open.push(asked, answered, Open::new(listeners));
+        // As the kernel has it (sk_acceptq_is_full()).
+        let full = listeners.iter().any(|one| one.queued > one.limit);
+        self.full.push(asked, answered, full);
         let queued = listeners.iter().map(|one| one.queued).sum();
         let limit = listeners.iter().map(|one| one.limit).max();
         let changed = self.queue.push(answered, queued, limit);
@@ -105,7 +149,12 @@ impl DiagTable {
         changed.then(|| seen(answered, "listener", None, detail))
     }
 
-    fn connection(&mut self, asked: Stamp, answered: Stamp, polled: &Polled) {
+    fn connection(
+        &mut self,
+        (asked, answered): (Stamp, Stamp),
+        with_listeners: Option<Stamp>,
+        polled: &Polled,
+    ) {
         use TcpState::{CloseWait, Established, NewSynRecv, SynRecv};
         let Polled { client, cookie, .. } = *polled;
         let is_it = |known: &Connection| known.cookie == cookie;
@@ -139,6 +188,7 @@ impl DiagTable {
                 let first = side.queued.is_none();
                 side.queued = Some(asked);
                 known.counters = self.latest;
+                known.queued_with_listeners = with_listeners;
                 first.then_some("queued")
             }
             // Closed by its process, it has nobody again.
@@ -161,6 +211,8 @@ impl DiagTable {
         let mut side = known.side;
         side.listening = self.listening.at(life.opened).copied().flatten();
         side.listening_at_end = self.listening.at(life.end).copied().flatten();
+        side.listener_closed = self.lost_listener(known.queued_with_listeners, life.end);
+        side.full = self.full.any(life.opened, life.end, |&full| full);
         let before = self.counters.by(life.opened);
         side.overflowed = self.moved(before, life.end, |counters| counters.listen_overflows);
         side.aborts = self.moved(known.counters.as_ref(), life.end, |counters| {
@@ -169,6 +221,11 @@ impl DiagTable {
         let outlived = known.found.map(|found| found >= life.end);
         side.outlived = outlived.filter(|_| self.knows(life.end));
         (side, known.events)
+    }
+
+    /// Whether a listener that the answer given at `queued` had is missing from the first after `end`.
+    fn lost_listener(&self, queued: Option<Stamp>, end: Stamp) -> Option<bool> {
+        self.open.by(queued?)?.lost_any(self.open.from(end)?)
     }
 
     /// Whether a counter moved between that answer and the first in which it counts what happened
@@ -189,6 +246,8 @@ impl DiagTable {
         self.connections.forget(at);
         self.counters.forget(at);
         self.listening.forget(at);
+        self.open.forget(at);
+        self.full.forget(at);
     }
 }
 

@@ -54,7 +54,9 @@ fn write_diag(text: &mut String, diag: &DiagSide, last: Stamp) -> fmt::Result {
     let DiagSide {
         listening,
         listening_at_end,
+        listener_closed,
         overflowed,
+        full,
         half_open,
         queued,
         owned,
@@ -65,7 +67,9 @@ fn write_diag(text: &mut String, diag: &DiagSide, last: Stamp) -> fmt::Result {
     pair(text, "diag", Some("asked"))?;
     pair(text, "diag.listening", *listening)?;
     pair(text, "diag.listening_at_end", *listening_at_end)?;
+    pair(text, "diag.listener_closed", *listener_closed)?;
     pair(text, "diag.overflowed", *overflowed)?;
+    pair(text, "diag.full", *full)?;
     pair(text, "diag.half_open", since(*half_open))?;
     pair(text, "diag.queued", since(*queued))?;
     act(text, "diag.owned", *owned, last)?;
@@ -126,7 +130,9 @@ pub(super) fn read(pairs: &Pairs<'_>, last: Stamp) -> Sides {
         diag: pairs.word("diag").map(|_| DiagSide {
             listening: pairs.number("diag.listening"),
             listening_at_end: pairs.number("diag.listening_at_end"),
+            listener_closed: pairs.number("diag.listener_closed"),
             overflowed: pairs.number("diag.overflowed"),
+            full: pairs.number("diag.full"),
             half_open: at("diag.half_open"),
             queued: at("diag.queued"),
             owned: act("diag.owned"),
@@ -198,7 +204,9 @@ mod tests {
         let diag = DiagSide {
             listening: Some(true),
             listening_at_end: Some(false),
+            listener_closed: Some(true),
             overflowed: Some(false),
+            full: Some(true),
             half_open: Some(Stamp(LAST.0 - 1)),
             queued: Some(Stamp(LAST.0 + 1)),
             owned: act(7, Some(70)),

@@ -104,7 +104,9 @@ fn a_connection_that_leaves_the_queue_by_its_reset_moves_no_counter() {
         DiagSide {
             listening: Some(true),
             listening_at_end: Some(true),
+            listener_closed: Some(false),
             overflowed: Some(false),
+            full: Some(false),
             queued: Some(at(40)),
             aborts: Some(false),
             outlived: Some(false),
@@ -217,6 +219,105 @@ fn who_listens_on_one_interface_may_not_have_listened_for_our_clients() {
     assert_eq!(listening(&[true]), None);
     assert_eq!(listening(&[true, false]), Some(true));
     assert_eq!(listening(&[]), Some(false));
+}
+
+/// What becomes of a connection that was queued at 10 to 30 while `before` listened, of which there
+/// were `after` from the question at 40 or 50 on; each by address and inode.
+fn listener_closed(before: &[(&str, u64)], after: &[(&str, u64)], from: i64) -> Option<bool> {
+    let mut script = Script::new();
+    let one = script.listeners[0];
+    let listening = |listeners: &[(&str, u64)]| -> Vec<Listening> {
+        let made = listeners.iter().map(|&(local, inode)| Listening {
+            local: local.parse().unwrap(),
+            inode,
+            ..one
+        });
+        made.collect()
+    };
+    script.listeners = listening(before);
+    script.poll(None).queued().queued().queued();
+    for at in [40, 50, 60] {
+        if at >= from {
+            script.listeners = listening(after);
+        }
+        script.poll(None);
+    }
+    script.side().listener_closed
+}
+
+#[test]
+fn a_listener_is_closed_that_the_first_question_after_the_end_no_longer_finds() {
+    let (one, two) = (("0.0.0.0:80", 5), ("0.0.0.0:80", 3));
+    assert_eq!(listener_closed(&[one], &[one], 40), Some(false));
+    assert_eq!(listener_closed(&[one], &[], 40), Some(true));
+    // The connection ends at 45: what is missing at 50 may have been closed since 30.
+    assert_eq!(listener_closed(&[one], &[], 50), Some(true));
+    assert_eq!(listener_closed(&[one], &[], 60), Some(false));
+    // In whose queue it was is not known.
+    assert_eq!(listener_closed(&[one, two], &[one], 50), Some(true));
+    assert_eq!(listener_closed(&[two], &[one, two], 50), Some(false));
+    assert_eq!(listener_closed(&[two], &[one], 50), Some(true));
+    assert_eq!(listener_closed(&[], &[one], 50), None);
+}
+
+#[test]
+fn a_listener_that_another_hides_need_not_be_closed() {
+    let (all, own) = (("0.0.0.0:80", 5), ("127.0.0.1:80", 3));
+    assert_eq!(listener_closed(&[all], &[own], 50), None);
+    assert_eq!(listener_closed(&[all], &[], 50), Some(true));
+    assert_eq!(listener_closed(&[own], &[all], 50), Some(true));
+}
+
+#[test]
+fn whether_a_listener_closed_is_unknown_where_it_was_not_queued_or_nobody_asked() {
+    let mut script = Script::new();
+    script.poll(None).held(0).held(0).held(0).held(0).poll(None);
+    assert_eq!(script.side().listener_closed, None);
+    let mut script = Script::new();
+    script.poll(None).queued().queued().queued().queued();
+    assert_eq!(script.side().listener_closed, None);
+    // Listeners were asked for, but not in the answer that found it.
+    let mut script = Script::new();
+    script.poll(None).poll(None);
+    let queued = Polled {
+        client: client(),
+        cookie: 1,
+        state: TcpState::Established,
+        owner: Owner::Nobody,
+        unread: 0,
+    };
+    script.table.push(&Poll {
+        asked: at(20),
+        answered: at(22),
+        connections: Some(vec![queued]),
+        ..Poll::default()
+    });
+    script.at = 20;
+    script.poll(None).poll(None).poll(None);
+    let side = script.side();
+    assert_eq!((side.queued, side.listener_closed), (Some(at(20)), None));
+}
+
+#[test]
+fn a_queue_is_full_that_was_found_so_between_the_questions_around_a_life() {
+    let full = |asked: i64| {
+        let mut script = Script::new();
+        let other = script.listeners[0];
+        script.listeners.push(Listening { inode: 6, ..other });
+        for at in (0..=60).step_by(10) {
+            // It holds one more than its limit.
+            script.listeners[1].queued = if at == asked { 11 } else { 10 };
+            script.poll(None);
+        }
+        script.side().full
+    };
+    for at in [0, 10, 40, 50] {
+        assert_eq!(full(at), Some(true), "{at}");
+    }
+    assert_eq!((full(60), full(-10)), (Some(false), Some(false)));
+    let mut script = Script::new();
+    script.poll(None).poll(None);
+    assert_eq!(script.side().full, None);
 }
 
 /// Times of a connection's life.
