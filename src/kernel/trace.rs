@@ -124,7 +124,8 @@ pub enum TracedWhat {
         listener: Option<u64>,
         /// Its file descriptor.
         fd: i32,
-        /// When the call was entered, where that was seen.
+        /// When the call was entered, where that was seen; of one that waited already when the
+        /// vantage was opened, when that was seen.
         entered: Option<Stamp>,
     },
     /// shutdown() returned (syscalls:sys_exit_shutdown).

@@ -32,6 +32,7 @@ use nix::unistd::Pid;
 use self::events::{Decoder, Scope, WANTED, Wanted};
 use self::format::Format;
 use self::instance::{Instance, Instances};
+use self::join::Waiting;
 use self::page::Layout;
 use self::reader::Reader;
 use self::threads::Threads;
@@ -102,6 +103,8 @@ pub(crate) struct TraceTap {
     layout: Layout,
     decoder: Decoder,
     threads: Threads,
+    /// Who waited in accept() before that was recorded.
+    waiting: Vec<Waiting>,
     clock: Clock,
     opened: Stamp,
     /// The names of the events that were enabled.
@@ -163,6 +166,7 @@ impl TraceTap {
             instances: vec![host],
             decoder: Decoder::new(target.port()),
             threads: Threads::new(ours),
+            waiting: Vec::new(),
             clock,
             opened: clock.now(),
             seen: Vec::new(),
@@ -179,6 +183,7 @@ impl TraceTap {
             tap.instances.push(make(&folder, SERVER, SERVER_SHARE)?);
             tap.follow(tree)?;
             tap.enable(1, Scope::Server, target.port());
+            tap.note_waiting();
         }
         for instance in &mut tap.instances {
             instance.open_pipes()?;
@@ -280,6 +285,26 @@ impl TraceTap {
             instance.write("set_event_pid", &tids.join(" "))?;
         }
         Ok(())
+    }
+
+    /// Notes which of the followed threads are in accept() already: they are not seen to enter it.
+    /// Whoever enters it from now on is.
+    fn note_waiting(&mut self) {
+        // The kernel's own list: some were forked since processes were listed.
+        let followed = self.instances[1].read("set_event_pid").unwrap_or_default();
+        for tid in followed.lines().filter_map(|tid| tid.parse().ok()) {
+            let since = self.clock.now();
+            if let Some(fd) = threads::waits_in_accept(tid) {
+                let seen = self.clock.now();
+                self.threads.meet(tid, seen);
+                self.waiting.push(Waiting {
+                    tid,
+                    since,
+                    seen,
+                    listener: self.threads.listener(tid, fd, seen),
+                });
+            }
+        }
     }
 }
 

@@ -24,6 +24,19 @@ pub(super) struct Record {
     pub(super) listener: Option<u64>,
 }
 
+/// A thread that was in accept() before that was recorded.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiting {
+    /// Which.
+    pub(super) tid: i32,
+    /// It had taken nothing by then.
+    pub(super) since: Stamp,
+    /// It waited at some time from then to this: what returned before may be an earlier call's.
+    pub(super) seen: Stamp,
+    /// The inode of the listener.
+    pub(super) listener: Option<u64>,
+}
+
 /// What is open between records.
 #[derive(Debug, Default)]
 pub(super) struct Join {
@@ -36,10 +49,29 @@ pub(super) struct Join {
 #[derive(Clone, Copy, Debug)]
 struct Entered {
     at: Stamp,
+    /// When it is sure to have been under way.
+    seen: Stamp,
     listener: Option<u64>,
 }
 
 impl Join {
+    /// One that begins with these calls of accept() under way.
+    pub(super) fn new(waiting: Vec<Waiting>) -> Join {
+        let entered = waiting.into_iter().map(|call| {
+            let Waiting {
+                tid,
+                since: at,
+                seen,
+                listener,
+            } = call;
+            (tid, Entered { at, seen, listener })
+        });
+        Join {
+            entered: entered.collect(),
+            ..Join::default()
+        }
+    }
+
     /// Takes the next record; `pid_of` names the process of another thread.
     pub(super) fn take(
         &mut self,
@@ -52,11 +84,14 @@ impl Join {
             Seen::Socket(what) => what,
             Seen::AcceptEntered { .. } => {
                 let listener = record.listener;
-                self.entered.insert(task.tid, Entered { at, listener });
+                let seen = at;
+                let entered = Entered { at, seen, listener };
+                self.entered.insert(task.tid, entered);
                 return None;
             }
             Seen::AcceptLeft { result } => {
                 let entered = self.entered.remove(&task.tid);
+                let entered = entered.filter(|entered| entered.seen <= at);
                 TracedWhat::Accepted {
                     listener: entered.and_then(|entered| entered.listener),
                     // An error is below 0, and no connection.
@@ -129,6 +164,8 @@ fn name(number: i32) -> Box<str> {
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use super::*;
 
     /// Threads 10 and 11 are of process 10, all others their own.
@@ -136,25 +173,30 @@ mod tests {
         Some(if tid == 11 { 10 } else { tid })
     }
 
+    fn record(at: i64, tid: i32, seen: Seen) -> (Task, Record) {
+        let task = Task {
+            tid,
+            pid: pid_of(tid),
+            comm: None,
+            softirq: false,
+            bh_off: false,
+        };
+        let record = Record {
+            at: Stamp(at),
+            tid,
+            context: Context::Thread { bh_off: false },
+            seen,
+            listener: Some(77),
+        };
+        (task, record)
+    }
+
     /// What (tid, seen), in this order and a nanosecond apart, come to.
     fn joined(records: impl IntoIterator<Item = (i32, Seen)>) -> Vec<(i32, TracedWhat)> {
         let mut join = Join::default();
         let mut out = Vec::new();
         for (at, (tid, seen)) in (1..).zip(records) {
-            let task = Task {
-                tid,
-                pid: pid_of(tid),
-                comm: None,
-                softirq: false,
-                bh_off: false,
-            };
-            let record = Record {
-                at: Stamp(at),
-                tid,
-                context: Context::Thread { bh_off: false },
-                seen,
-                listener: Some(77),
-            };
+            let (task, record) = record(at, tid, seen);
             let traced = join.take(record, task, pid_of);
             out.extend(traced.map(|traced| (traced.task.tid, traced.what)));
         }
@@ -201,6 +243,38 @@ mod tests {
             accepted(10, 9, None),
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn an_accept_that_was_under_way_has_its_listener_unless_it_may_be_an_earlier_one() {
+        let first = |left, records: &[Seen]| {
+            let waiting = Waiting {
+                tid: 10,
+                since: Stamp(5),
+                seen: Stamp(7),
+                listener: Some(66),
+            };
+            let mut join = Join::new(vec![waiting]);
+            let told = (left..).zip(records).find_map(|(at, seen)| {
+                let (task, record) = record(at, 10, seen.clone());
+                join.take(record, task, pid_of)
+            });
+            match told.expect("an accept").what {
+                TracedWhat::Accepted {
+                    listener, entered, ..
+                } => (listener, entered),
+                other => panic!("{other:?}"),
+            }
+        };
+        let (enter, left) = (
+            Seen::AcceptEntered { fd: 3 },
+            Seen::AcceptLeft { result: 8 },
+        );
+        let waited = (Some(66), Some(Stamp(5)));
+        assert_eq!(first(9, slice::from_ref(&left)), waited);
+        assert_eq!(first(7, slice::from_ref(&left)), waited);
+        assert_eq!(first(6, slice::from_ref(&left)), (None, None));
+        assert_eq!(first(4, &[enter, left]), (Some(77), Some(Stamp(4))));
     }
 
     #[test]

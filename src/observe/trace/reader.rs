@@ -69,7 +69,7 @@ impl Reader {
                 decoder: tap.decoder,
                 threads: tap.threads,
                 order: Order::new(),
-                join: Join::default(),
+                join: Join::new(tap.waiting),
                 lost: Vec::new(),
                 stats: TraceStats::default(),
             },

@@ -8,13 +8,13 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{self, Child, Command, Stdio};
 use std::sync::mpsc::Receiver;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{env, fs, mem, slice};
 
 use nix::sched::{CloneFlags, unshare};
@@ -51,6 +51,7 @@ struct Watch {
     vantage: TraceVantage,
     batches: Receiver<TraceBatch>,
     folders: Vec<String>,
+    opened: Stamp,
     events: Vec<Traced>,
     lost: Vec<Lost>,
     watermark: Stamp,
@@ -63,12 +64,14 @@ impl Watch {
         assert_eq!(tap.lacks(), &[] as &[String]);
         assert!(tap.able().reads && tap.able().closings);
         let folders = folders(&tap);
+        let opened = tap.opened();
         let (sender, batches) = mpsc::channel();
         let vantage = tap.read(move |batch| sender.send(batch).is_ok()).unwrap();
         Watch {
             vantage,
             batches,
             folders,
+            opened,
             events: Vec::new(),
             lost: Vec::new(),
             watermark: Stamp(i64::MIN),
@@ -514,6 +517,59 @@ fn processes_forked_by_the_servers_are_the_servers() {
     assert!(ends.iter().all(|end| end.task.pid == Some(end.task.tid)));
     let names = ends.iter().map(|end| end.task.comm.unwrap().to_string());
     assert_eq!(names.collect::<Vec<_>>(), ["true", "true", "sh", "sh"]);
+}
+
+#[test]
+#[ignore = "needs root, tracefs"]
+fn an_accept_that_waited_before_the_vantage_was_opened_has_its_listener() {
+    let _alone = alone();
+    enter_namespace();
+    // By accept() and by accept4().
+    let calls: [fn(&TcpListener) -> OwnedFd; 2] = [
+        |listener| rustix::net::accept(listener).unwrap(),
+        |listener| listener.accept().unwrap().0.into(),
+    ];
+    for call in calls {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = listener.local_addr().unwrap();
+        let fd = listener.as_raw_fd();
+        let link = fs::read_link(format!("/proc/self/fd/{fd}")).unwrap();
+        let (sender, tids) = mpsc::channel();
+        let server = thread::Builder::new().spawn(move || {
+            sender.send(gettid().as_raw()).unwrap();
+            // Kept: the next is given another number.
+            [call(&listener), call(&listener)].map(|taken| taken.as_raw_fd())
+        });
+        let server = server.unwrap();
+        let tid = tids.recv().unwrap();
+        let deadline = Instant::now() + DEADLINE;
+        while threads::waits_in_accept(tid) != Some(fd) {
+            assert!(Instant::now() < deadline, "it never waits");
+            thread::yield_now();
+        }
+        let watch = Watch::start(target.port(), &[Pid::this()]);
+        let opened = watch.opened;
+        let clients = [connect(target), connect(target)];
+        let fds = server.join().unwrap();
+        drop(clients);
+        let (events, _) = watch.stop();
+
+        let accepts = events.iter().filter_map(|event| match event.what {
+            TracedWhat::Accepted {
+                listener,
+                fd,
+                entered,
+            } if event.task.tid == tid => Some((listener?, fd, entered? <= opened)),
+            _ => None,
+        });
+        let link = link.to_str().unwrap();
+        let inode = link.trim_matches(|c: char| !c.is_ascii_digit());
+        let inode: u64 = inode.parse().unwrap();
+        assert_eq!(
+            accepts.collect::<Vec<_>>(),
+            [(inode, fds[0], true), (inode, fds[1], false)]
+        );
+    }
 }
 
 #[test]

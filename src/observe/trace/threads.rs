@@ -7,7 +7,7 @@ use std::fs;
 use std::time::Duration;
 
 use nix::unistd::Pid;
-use procfs::process::Process as Proc;
+use procfs::process::{Process as Proc, Syscall};
 
 use super::events::Context;
 use crate::kernel::{Comm, Task};
@@ -223,6 +223,23 @@ impl Threads {
     }
 }
 
+/// The descriptor that a thread sleeps in accept() or accept4() with. Whoever is not asleep may have
+/// taken a connection by now, and is none.
+pub(super) fn waits_in_accept(tid: i32) -> Option<i32> {
+    accepting(Proc::new(tid).and_then(|thread| thread.syscall()).ok()?)
+}
+
+fn accepting(call: Syscall) -> Option<i32> {
+    match call {
+        Syscall::Blocked {
+            syscall_number: libc::SYS_accept | libc::SYS_accept4,
+            argument_registers: [fd, ..],
+            ..
+        } => i32::try_from(fd).ok(),
+        _ => None,
+    }
+}
+
 /// Tgid and Name of /proc/TID/status.
 fn identity(status: &[u8]) -> (Option<i32>, Option<Comm>) {
     let line = |name: &[u8]| {
@@ -243,6 +260,8 @@ fn inode(link: &str) -> Option<u64> {
 mod tests {
     use std::os::fd::AsRawFd;
 
+    use procfs::FromRead;
+
     use super::*;
 
     const ITSELF: Context = Context::Thread { bh_off: false };
@@ -252,6 +271,16 @@ mod tests {
         let status = b"Name:\tpuma srv\nUmask:\t0022\nTgid:\t42\nPid:\t43\n";
         assert_eq!(identity(status), (Some(42), Some(Comm::new(b"puma srv"))));
         assert_eq!(identity(b"Tgid:\tmany\n"), (None, None));
+    }
+
+    #[test]
+    fn only_accept_is_waited_in() {
+        let call = |line: String| accepting(Syscall::from_read(line.as_bytes()).unwrap());
+        let asleep = |number| call(format!("{number} 0x1f 0x0 0x0 0x0 0x0 0x0 0x7ffd 0x7fcf\n"));
+        assert_eq!(asleep(libc::SYS_accept), Some(31));
+        assert_eq!(asleep(libc::SYS_accept4), Some(31));
+        assert_eq!(asleep(libc::SYS_read), None);
+        assert_eq!(call("running\n".to_owned()), None);
     }
 
     #[test]
