@@ -520,6 +520,38 @@ fn processes_forked_by_the_servers_are_the_servers() {
 }
 
 #[test]
+#[ignore = "needs root, tracefs, ss"]
+fn who_destroys_anothers_socket_holds_softirqs_off() {
+    let _alone = alone();
+    enter_namespace();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = listener.local_addr().unwrap();
+    let watch = Watch::start(target.port(), &[Pid::this()]);
+    let mut client = connect(target);
+    let ends = Ends {
+        client: client.local_addr().unwrap(),
+        server: target,
+    };
+    let (taken, _) = listener.accept().unwrap();
+    let mut ss = Command::new("ss")
+        .args(["-K", "-t", "src", &target.to_string()])
+        .args(["dst", &ends.client.to_string()])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    assert!(ss.wait().unwrap().success());
+    client.read(&mut [0; 1]).unwrap_err();
+    drop(taken);
+    let (events, _) = watch.stop();
+    let resets: Vec<_> = events
+        .iter()
+        .filter(|event| matches!(event.what, TracedWhat::ResetSent { ends: of, .. } if of == ends))
+        .map(|event| (event.task.tid, event.task.softirq, event.task.bh_off))
+        .collect();
+    assert_eq!(resets, [(pid(ss.id()).as_raw(), false, true)]);
+}
+
+#[test]
 #[ignore = "needs root, tracefs"]
 fn an_accept_that_waited_before_the_vantage_was_opened_has_its_listener() {
     let _alone = alone();
