@@ -57,6 +57,8 @@ pub struct Evidence {
     pub retransmitted: bool,
     /// Whether response bytes came: to an earlier request, or once the client had given up.
     pub answered: bool,
+    /// Bytes of the request that left the client, as far as it knows.
+    pub sent: u64,
     /// What the server's kernel proves.
     pub proof: Proof,
 }
@@ -139,16 +141,15 @@ pub fn find(outcome: Outcome, evidence: &Evidence) -> Option<Finding> {
         }
         Outcome::Refused => match proof.listened {
             Some(false) => Finding::proven(Cause::NotListening),
-            // A bare RST or ICMP error may come from a firewall too.
-            None => Finding::one_of(vec![Cause::NotListening]),
-            // It does.
-            Some(true) => Finding::one_of(Vec::new()),
+            // A bare RST or ICMP error may come from a firewall too; and where somebody listened, not
+            // for everybody (a listener bound to a device).
+            Some(true) | None => Finding::one_of(vec![Cause::NotListening]),
         },
         Outcome::Unanswered => match (proof.listened, proof.overflowed) {
             (_, Some(true)) => Finding::proven(Cause::QueueFull),
             // The SYN, or its answer, was lost on the way.
-            (Some(false), _) | (_, Some(false)) => Finding::one_of(Vec::new()),
-            (_, None) => Finding::one_of(vec![Cause::QueueFull]),
+            (Some(true), Some(false)) => Finding::one_of(Vec::new()),
+            (_, Some(false) | None) => Finding::one_of(vec![Cause::QueueFull]),
         },
         Outcome::ResetOnConnect
         | Outcome::ClosedEmpty
@@ -173,7 +174,10 @@ fn how_far(outcome: Outcome, evidence: &Evidence) -> Option<Cause> {
         // A RST to the last ACK of a handshake, by a listener whose queue had filled meanwhile
         // (tcp_abort_on_overflow). Had the listener been gone, its requests would be reset so too.
         (Some(false) | None, _)
-            if refused_late && proof.overflowed == Some(true) && proof.listens == Some(true) =>
+            if refused_late
+                && !proof.had_socket
+                && proof.overflowed == Some(true)
+                && proof.listens == Some(true) =>
         {
             Some(Cause::QueueFull)
         }
@@ -250,10 +254,6 @@ pub fn retry_safe(outcome: Outcome, evidence: &Evidence) -> Option<RetrySafe> {
         _ if proof.ever_read => RetrySafe::No,
         // Nobody had read, and with its own RST the server threw away what there was to read.
         Outcome::ResetEmpty if proof.reset && proof.read == Some(false) => RetrySafe::Yes,
-        // A listener that has no room gives it to nobody.
-        Outcome::ResetEmpty if how_far(outcome, evidence) == Some(Cause::QueueFull) => {
-            RetrySafe::Yes
-        }
         // Where the client gave up, or a FIN left the other direction open, it may still be read.
         Outcome::Malformed
         | Outcome::ClosedEmpty

@@ -197,7 +197,7 @@ impl Record {
     fn find_cause(&mut self, mut evidence: Evidence, sides: &Sides) {
         self.add_sides(sides);
         let (trace, diag) = (sides.trace.as_ref(), sides.diag.as_ref());
-        evidence.proof = Proof::of(trace, diag, &self.known());
+        evidence.proof = Proof::of(trace, diag, &self.known(evidence.sent));
         if let Some(finding) = cause::find(self.outcome, &evidence) {
             self.cause = Some(finding.cause);
             self.candidates = finding.candidates;
@@ -214,7 +214,7 @@ impl Record {
     }
 
     /// What the client's side knows that bears on what the server's shows.
-    fn known(&self) -> Known {
+    fn known(&self, sent: u64) -> Known {
         let reset = matches!(
             self.outcome,
             Outcome::ResetOnConnect | Outcome::ResetEmpty | Outcome::ResetMidway
@@ -224,7 +224,7 @@ impl Record {
             ended_by_rst: reset,
             rst_kind: self.rst_kind,
             ended_by_fin: self.outcome == Outcome::ClosedEmpty,
-            sent: self.request_bytes.unwrap_or(0),
+            sent,
             acked: self.times.request_acked,
         }
     }

@@ -10,10 +10,12 @@ use crate::time::Stamp;
 pub struct Proof {
     /// Whether a socket listened when the SYN came.
     pub listened: Option<bool>,
-    /// Whether the accept queue overflowed between SYN and end.
+    /// Whether the accept queue was full and overflowed between SYN and end.
     pub overflowed: Option<bool>,
     /// Whether a socket still listened at the end.
     pub listens: Option<bool>,
+    /// Whether it had a socket of its own at the server at any time.
+    pub had_socket: bool,
     /// Whether its handshake was not done at the server: SYN-RECV.
     pub half_open: bool,
     /// Whether a process had taken it.
@@ -37,7 +39,7 @@ pub struct Known {
     pub rst_kind: Option<RstKind>,
     /// A server's FIN ended it.
     pub ended_by_fin: bool,
-    /// Bytes of the request that were sent.
+    /// Bytes of the request that left the client, as far as it knows.
     pub sent: u64,
     /// When the server's kernel had acknowledged all of them.
     pub acked: Option<Stamp>,
@@ -69,12 +71,11 @@ impl Proof {
             || known.sent == 0
             || trace.is_some_and(|trace| trace.whole && !read_at.is_some_and(by_end));
         Proof {
-            listened: match trace.and_then(|trace| trace.reset.as_ref()) {
-                Some(reset) if reset.reason.as_deref() == Some("NO_SOCKET") => Some(false),
-                Some(_) | None => diag.and_then(|diag| diag.listening),
-            },
+            listened: listened(trace, diag),
             listens: diag.and_then(|diag| diag.listening_at_end),
-            overflowed: diag.and_then(|diag| diag.overflowed),
+            overflowed: diag.and_then(overflowed),
+            had_socket: trace.is_some_and(|trace| trace.established.is_some())
+                || diag.is_some_and(|diag| diag.queued.is_some() || diag.owned.is_some()),
             half_open: diag.is_some_and(|diag| diag.half_open.is_some() && diag.queued.is_none()),
             accepted,
             read: match (read, unread) {
@@ -83,12 +84,7 @@ impl Proof {
                 (false, false) => None,
             },
             ever_read: read_at.is_some() || emptied,
-            reset: known.ended_by_rst
-                && (trace.is_some_and(|trace| trace.reset.is_some())
-                    // A RST that somebody else forged to both sides leaves the request in place, for
-                    // whoever accepts next.
-                    || (known.rst_kind.is_some()
-                        && diag.is_some_and(|diag| diag.outlived == Some(false)))),
+            reset: known.ended_by_rst && reset_by_server(trace, diag, known),
         }
     }
 }
@@ -140,9 +136,45 @@ fn waited(diag: &DiagSide, known: &Known) -> bool {
     }
 }
 
-/// Whether its last answer found it in the accept queue, and no process can have reset it since.
+/// Whether its last answer found it in the accept queue, its listener went with it, and no process can
+/// have reset it since.
 fn waited_in_queue(diag: &DiagSide) -> bool {
-    diag.queued.is_some() && diag.aborts == Some(false)
+    diag.queued.is_some() && diag.listener_closed == Some(true) && diag.aborts == Some(false)
+}
+
+/// Whether the RST was the server's own, with which its kernel throws away what there was to read. A
+/// RST that somebody else forged to both sides leaves the request in place for whoever accepts next.
+fn reset_by_server(trace: Option<&TraceSide>, diag: Option<&DiagSide>, known: &Known) -> bool {
+    match trace {
+        Some(trace) => trace.reset.as_ref().is_some_and(|reset| match reset.by {
+            ResetBy::Listener | ResetBy::Process => true,
+            // What has a socket may still be accepted.
+            ResetBy::Kernel => trace.established.is_none(),
+        }),
+        None => known.rst_kind.is_some() && diag.is_some_and(|d| d.outlived == Some(false)),
+    }
+}
+
+/// Whether a socket listened; nothing where the vantages contradict each other (a RST in another name
+/// space, a listener that is bound elsewhere).
+fn listened(trace: Option<&TraceSide>, diag: Option<&DiagSide>) -> Option<bool> {
+    let reset = trace.and_then(|trace| trace.reset.as_ref());
+    let no_socket = reset.is_some_and(|reset| reset.reason.as_deref() == Some("NO_SOCKET"));
+    match (no_socket, diag.and_then(|diag| diag.listening)) {
+        (true, Some(true)) => None,
+        (true, Some(false) | None) => Some(false),
+        (false, listening) => listening,
+    }
+}
+
+/// Whether the listener's queue overflowed: the counter is that of a whole name space, and the queue
+/// must have been found full as well.
+fn overflowed(diag: &DiagSide) -> Option<bool> {
+    match (diag.overflowed?, diag.full) {
+        (false, _) => Some(false),
+        (true, Some(true)) => Some(true),
+        (true, Some(false) | None) => None,
+    }
 }
 
 /// Whether sock_diag shows that a process had read: less waits than was sent and acknowledged.

@@ -127,6 +127,7 @@ const NOTHING: Proof = Proof {
     listened: None,
     overflowed: None,
     listens: None,
+    had_socket: false,
     half_open: false,
     accepted: None,
     read: None,
@@ -201,34 +202,40 @@ fn assert_rows(kind: Option<RstKind>, rows: &[Row]) {
 }
 
 #[test]
-fn a_refusal_is_the_hosts_where_nobody_listened_and_somebody_elses_where_somebody_did() {
+fn a_refusal_is_proven_where_nobody_listened() {
+    let fits = "not_listening";
+    let refused = Outcome::Refused;
     assert_rows(
         Some(RstKind::Passive),
         &[
-            (
-                Outcome::Refused,
-                listened(false),
-                "not_listening",
-                "",
-                "yes",
-            ),
-            (Outcome::Refused, NOTHING, "unknown", "not_listening", "yes"),
-            (Outcome::Refused, listened(true), "unknown", "", "yes"),
+            (refused, listened(false), "not_listening", "", "yes"),
+            (refused, NOTHING, "unknown", fits, "yes"),
+            // For somebody else, or a firewall answers.
+            (refused, listened(true), "unknown", fits, "yes"),
         ],
     );
 }
 
 #[test]
 fn silence_is_a_full_queue_where_one_overflowed() {
-    let no_room = overflowed(true, Some(true));
-    let room = overflowed(false, Some(true));
+    let room = Proof {
+        listened: Some(true),
+        ..overflowed(false, Some(true))
+    };
+    let silent = Outcome::Unanswered;
     assert_rows(
         None,
         &[
-            (Outcome::Unanswered, no_room, "queue_full", "", "yes"),
-            (Outcome::Unanswered, room, "unknown", "", "yes"),
-            (Outcome::Unanswered, NOTHING, "unknown", "queue_full", "yes"),
-            (Outcome::Unanswered, listened(false), "unknown", "", "yes"),
+            (
+                silent,
+                overflowed(true, Some(true)),
+                "queue_full",
+                "",
+                "yes",
+            ),
+            (silent, room, "unknown", "", "yes"),
+            (silent, NOTHING, "unknown", "queue_full", "yes"),
+            (silent, listened(false), "unknown", "queue_full", "yes"),
         ],
     );
 }
@@ -275,11 +282,25 @@ fn a_reset_tells_how_far_the_connection_had_come() {
 fn the_answer_to_a_last_ack_is_a_full_queue_or_a_listener_that_is_gone() {
     let empty = Outcome::ResetEmpty;
     let gone = overflowed(true, Some(false));
+    let no_room = overflowed(true, Some(true));
+    // Nobody had it, as its kernel shows.
+    let unread_no_room = Proof {
+        accepted: Some(false),
+        read: Some(false),
+        ..no_room
+    };
+    // It had a socket: its RST was none of the listener's.
+    let queued_no_room = Proof {
+        had_socket: true,
+        ..no_room
+    };
     let fits = "queue_full+never_accepted";
     assert_rows(
         Some(RstKind::Passive),
         &[
-            (empty, overflowed(true, Some(true)), "queue_full", "", "yes"),
+            (empty, no_room, "queue_full", "", "unknown"),
+            (empty, reset(unread_no_room), "queue_full", "", "yes"),
+            (empty, queued_no_room, "unknown", fits, "unknown"),
             (empty, gone, "unknown", fits, "unknown"),
             (
                 empty,

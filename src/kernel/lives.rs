@@ -127,7 +127,7 @@ mod tests {
         let client = CLIENT.parse().unwrap();
         let mut lives = Lives::default();
         *lives.begin_within(client, Stamp(10), Stamp(20)) = "one";
-        let take = |opened, closed| lives.clone().take(client, life(opened, closed));
+        let take = |opened, closed| lives.clone().take(client, life(opened, closed), |_| true);
         assert_eq!(take(10, 20), Some("one"));
         // Perhaps of whoever was there before this one opened, or came after it closed.
         assert_eq!(take(11, 30), None);

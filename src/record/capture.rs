@@ -471,6 +471,7 @@ fn evidence(record: &Record, flow: &Flow) -> cause::Evidence {
         request_taken: flow.request_taken(),
         retransmitted: flow.retransmits() + flow.syn_retransmits() > 0,
         answered: flow.response_bytes() > 0,
+        sent: flow.request_bytes(),
         proof: Proof::default(),
     }
 }

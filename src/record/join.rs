@@ -340,6 +340,8 @@ pub(super) fn cause_evidence(
         },
         retransmitted: by_wire.or(by_socket).unwrap_or(true),
         answered: record.response_bytes.is_some_and(|n| n > 0),
+        // The wire may have missed it.
+        sent: attempt.written.max(record.request_bytes.unwrap_or(0)),
         proof: Proof::default(),
     }
 }

@@ -11,8 +11,8 @@ pub(crate) struct Moment {
     /// When.
     #[serde(rename = "at_unix_ns", serialize_with = "nanoseconds")]
     pub(crate) at: Stamp,
-    /// What: `signal_sent`, `signal_delivered`, `last_accept`, `listener_closed`, `queue_reset`,
-    /// `refused`, `exit`, `kill`.
+    /// What: `signal_sent`, `signal_delivered`, `last_accept`, `listener_closed`, `listening`,
+    /// `queue_reset`, `refused`, `exit`, `kill`.
     pub(crate) event: &'static str,
     /// Which of the server's processes.
     pub(crate) pid: Option<i32>,
@@ -103,6 +103,7 @@ impl Moment {
                 Some(_) => format!("{who} closed the listener, the last copy of it"),
                 None => "nobody listens any more".to_owned(),
             },
+            "listening" => format!("{who} began to listen"),
             "queue_reset" => "the first connection was reset in the queue".to_owned(),
             "refused" => "the first connection was refused".to_owned(),
             "exit" => format!("{who} ended"),

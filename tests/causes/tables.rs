@@ -9,7 +9,7 @@ nobody listens                | refused          | not_listening    | -         
 a firewall rejects            | refused          | unknown          | *          | yes        | -        | -    | -            | -                  | -
 queue full at SYN             | unanswered       | queue_full       | -          | yes        | -        | -    | -            | -                  | -
 queue full in handshake       | hung             | handshake_limbo  | -          | unknown    | -        | -    | -            | -                  | -
-overflow aborts               | reset_empty      | queue_full       | -          | yes        | -        | -    | -            | INVALID_SYN/-      | -
+overflow aborts               | reset_empty      | queue_full       | -          | yes/unknown | -       | -    | -            | INVALID_SYN/-      | -
 deferred, listener closes     | reset_empty      | never_accepted   | -          | yes        | -        | -    | -            | NO_SOCKET          | -
 queued, listener closes       | reset_empty      | never_accepted   | -          | yes        | -        | -    | -            | TCP_STATE          | server
 queued, listener shut down    | reset_empty      | never_accepted   | -          | yes        | -        | -    | -            | TCP_STATE          | server
@@ -87,7 +87,7 @@ nobody listens                | refused          | not_listening    | -         
 a firewall rejects            | refused          | unknown          | *          | yes        | -        | -    | -            | -      | -
 queue full at SYN             | unanswered       | queue_full       | -          | yes        | -        | -    | -            | -      | -
 queue full in handshake       | hung             | handshake_limbo  | -          | unknown    | -        | -    | -            | -      | -
-overflow aborts               | reset_empty      | queue_full       | -          | yes        | -        | -    | -            | -      | -
+overflow aborts               | reset_empty      | queue_full       | -          | unknown    | -        | -    | -            | -      | -
 deferred, listener closes     | reset_empty      | never_accepted   | -          | yes        | -        | -    | -            | -      | -
 queued, listener closes       | reset_empty      | never_accepted   | -          | yes        | -        | -    | -            | -      | -
 queued, listener shut down    | reset_empty      | never_accepted   | -          | yes        | -        | -    | -            | -      | -

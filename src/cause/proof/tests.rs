@@ -153,7 +153,15 @@ fn a_reset_is_the_servers_own_where_its_kernel_shows_it() {
     let own =
         |trace: Option<&TraceSide>, diag: Option<&DiagSide>| Proof::of(trace, diag, &RESET).reset;
     assert!(own(Some(&reset(ResetBy::Process, 99)), None));
+    assert!(own(Some(&reset(ResetBy::Listener, 99)), None));
     assert!(!own(Some(&whole()), None));
+    // What had a socket and is reset by the kernel may still be accepted, and read.
+    assert!(!own(Some(&reset(ResetBy::Kernel, 99)), None));
+    let never_a_socket = TraceSide {
+        established: None,
+        ..reset(ResetBy::Kernel, 99)
+    };
+    assert!(own(Some(&never_a_socket), None));
     let outlived = |outlived| DiagSide {
         outlived,
         ..DiagSide::default()
@@ -161,12 +169,15 @@ fn a_reset_is_the_servers_own_where_its_kernel_shows_it() {
     assert!(own(None, Some(&outlived(Some(false)))));
     assert!(!own(None, Some(&outlived(Some(true)))));
     assert!(!own(None, Some(&outlived(None))));
+    // A RST that was forged to both sides leaves no connection, and none of the server's RSTs.
+    assert!(!own(Some(&whole()), Some(&outlived(Some(false)))));
 }
 
 #[test]
 fn a_queue_is_proven_by_its_last_answer_and_counters_that_stood_still() {
     let waited = DiagSide {
         queued: Some(Stamp(95)),
+        listener_closed: Some(true),
         aborts: Some(false),
         outlived: Some(false),
         ..DiagSide::default()
@@ -193,6 +204,15 @@ fn a_queue_is_proven_by_its_last_answer_and_counters_that_stood_still() {
         },
         DiagSide {
             queued: None,
+            ..waited.clone()
+        },
+        // A process that takes it and disconnects moves no counter; but its listener stays.
+        DiagSide {
+            listener_closed: Some(false),
+            ..waited.clone()
+        },
+        DiagSide {
+            listener_closed: None,
             ..waited.clone()
         },
     ] {
@@ -302,4 +322,41 @@ fn nobody_listened_where_no_socket_answered_or_none_was_found() {
         };
         assert_eq!(Proof::of(None, Some(&diag), &KNOWN).listened, listening);
     }
+}
+
+#[test]
+fn vantages_that_contradict_each_other_prove_nothing() {
+    let no_socket = TraceSide {
+        reset: Some(Reset {
+            at: Stamp(3),
+            by: ResetBy::Kernel,
+            pid: None,
+            reason: Some("NO_SOCKET".into()),
+        }),
+        ..TraceSide::default()
+    };
+    let listening = |yes| DiagSide {
+        listening: Some(yes),
+        ..DiagSide::default()
+    };
+    let listened = |yes| Proof::of(Some(&no_socket), Some(&listening(yes)), &KNOWN).listened;
+    assert_eq!(listened(true), None);
+    assert_eq!(listened(false), Some(false));
+}
+
+#[test]
+fn an_overflow_is_this_queues_where_it_was_found_full() {
+    let proof = |overflowed, full| {
+        let diag = DiagSide {
+            overflowed,
+            full,
+            ..DiagSide::default()
+        };
+        Proof::of(None, Some(&diag), &KNOWN).overflowed
+    };
+    assert_eq!(proof(Some(true), Some(true)), Some(true));
+    assert_eq!(proof(Some(true), Some(false)), None);
+    assert_eq!(proof(Some(true), None), None);
+    assert_eq!(proof(Some(false), Some(true)), Some(false));
+    assert_eq!(proof(None, Some(true)), None);
 }

@@ -32,7 +32,8 @@ pub(super) fn course(ended: &Ended) -> CourseReport {
             Some(Length::NoListener) | None => None,
         };
     }
-    let accepts = traced.filter(|traced| !traced.accepted.is_empty());
+    // Who has begun to listen meanwhile has a queue of his own, and may accept unseen.
+    let accepts = traced.filter(|traced| !traced.accepted.is_empty() && traced.listening.is_none());
     CourseReport {
         signal,
         moments,
@@ -81,6 +82,10 @@ fn of_the_kernel(traced: &Course) -> Vec<Moment> {
 
 /// When the last copy of the listener was closed, and what connections met first after that.
 fn of_the_listener(ended: &Ended, traced: Option<&Course>, queue: Option<&Queue>) -> Vec<Moment> {
+    let begun = traced.and_then(|traced| traced.listening);
+    // Another name space's listener has the same address, as far as tracepoints tell.
+    let still_there = begun.is_none() && queue.is_some_and(|queue| queue.ended().is_none());
+    let traced = traced.filter(|_| !still_there);
     let closed = traced.and_then(|traced| traced.listener_closed);
     let found_closed = || {
         let at = queue?.ended()?;
@@ -95,7 +100,8 @@ fn of_the_listener(ended: &Ended, traced: Option<&Course>, queue: Option<&Queue>
     let first = first
         .into_iter()
         .filter_map(|(at, event)| Some(moment(at?, event, None, None)));
-    closed.into_iter().chain(first).collect()
+    let begun = begun.map(|act| moment(act.at, "listening", act.pid, None));
+    closed.into_iter().chain(begun).chain(first).collect()
 }
 
 /// Processes that ended: by the kernel's stamp where it told of them, else when they were seen to.

@@ -31,6 +31,7 @@ fn listener(inode: u64, queued: u32) -> Listening {
     Listening {
         local: ends().server,
         inode,
+        bound: false,
         queued,
         limit: 10,
     }
