@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use crate::cause::{self, Cause, Evidence, Known, Proof, RetrySafe};
 use crate::event::Event;
 use crate::flow::{ConnState, Flow, RstKind, Seen};
-use crate::kernel::{ResetBy, Sides};
+use crate::kernel::{Act, ResetBy, Sides};
 use crate::outcome::{Attempt, Cohort, Errno, Failure, Outcome};
 use crate::sequence::Sequence;
 use crate::time::Stamp;
@@ -231,10 +231,15 @@ impl Record {
 
     /// Adds what the server's kernel showed.
     fn add_sides(&mut self, sides: &Sides) {
+        let owned = sides.diag.as_ref().and_then(|diag| diag.owned);
         if let Some(trace) = &sides.trace {
+            // Accepts are counted. Found in a process before its turn, it was taken by somebody whose
+            // accept() nobody sees.
+            let in_turn = |accepted: &Act| owned.is_none_or(|owned| owned.at >= accepted.at);
+            let accepted = trace.accepted.filter(in_turn);
             self.times.read = trace.read.map(|read| read.at);
-            self.times.accepted = trace.accepted.map(|accepted| accepted.at);
-            let acts = [trace.read, trace.closed, trace.accepted];
+            self.times.accepted = accepted.map(|accepted| accepted.at);
+            let acts = [trace.read, trace.closed, accepted];
             self.server_pid = acts.into_iter().flatten().find_map(|act| act.pid);
             if let Some(reset) = &trace.reset {
                 self.reset_by = Some(reset.by);
@@ -242,7 +247,7 @@ impl Record {
                 self.reset_pid = reset.pid;
             }
         }
-        if let Some(owned) = sides.diag.as_ref().and_then(|diag| diag.owned) {
+        if let Some(owned) = owned {
             self.server_pid = self.server_pid.or(owned.pid);
             // Seen no earlier than the next question; whoever has read by then had it before.
             let known = self.times.accepted.or(self.times.read);

@@ -33,7 +33,7 @@ fn sentence(outcome: Outcome, part: &Part, share: &Share) -> String {
             [] => "unknown, and nothing that is known fits".to_owned(),
             fits => {
                 let fits: Vec<&str> = fits.iter().map(|&cause| words(cause)).collect();
-                format!("unknown, fits {}", fits.join(" or "))
+                format!("unknown, fits {}", fits.join(" / "))
             }
         },
         cause => words(cause).to_owned(),
@@ -162,7 +162,7 @@ mod tests {
             ]),
             [
                 "reset_empty: unknown, and nothing that is known fits x1",
-                "reset_empty: unknown, fits never accepted or accepted, unread x1",
+                "reset_empty: unknown, fits never accepted / accepted, unread x1",
             ]
         );
     }

@@ -2,7 +2,8 @@ use super::*;
 use crate::cause::{Cause, RetrySafe};
 use crate::flow::script::{TICK, ends, segments, segments_from};
 use crate::kernel::{
-    Able, Counters, DiagTable, Owner, Poll, Polled, Task, TcpState, TraceTable, Traced, TracedWhat,
+    Able, Act, Counters, DiagTable, Owner, Poll, Polled, Sides, Task, TcpState, TraceSide,
+    TraceTable, Traced, TracedWhat,
 };
 use crate::outcome::{Call, Cohort, Errno, Failure, Response};
 
@@ -415,4 +416,32 @@ fn a_listener_that_is_nowhere_here_says_nothing_of_a_server_that_answers() {
     let record = join.next_record().unwrap();
     assert_eq!(record.cause, Some(Cause::Unknown));
     assert_eq!(record.candidates, [Cause::NotListening]);
+}
+
+#[test]
+fn who_is_found_to_hold_a_connection_before_its_turn_took_it_unseen() {
+    let act = |at, pid| {
+        Some(Act {
+            at: Stamp(at),
+            pid: Some(pid),
+        })
+    };
+    let accepted = |owned| {
+        let trace = TraceSide {
+            accepted: act(50, 70),
+            ..TraceSide::default()
+        };
+        let diag = DiagSide {
+            owned: act(owned, 71),
+            ..DiagSide::default()
+        };
+        let mut record = Record::new(1, ends().server, Outcome::Hung);
+        record.add_sides(&Sides {
+            trace: Some(trace),
+            diag: Some(diag),
+        });
+        (record.times.accepted, record.server_pid)
+    };
+    assert_eq!(accepted(60), (Some(Stamp(50)), Some(70)));
+    assert_eq!(accepted(40), (Some(Stamp(40)), Some(71)));
 }
