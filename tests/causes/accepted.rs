@@ -180,3 +180,23 @@ fn an_answer() {
         })
     });
 }
+
+/// Between two of sock_diag's questions, and without moving a counter: just what a queue's reset leaves,
+/// but for the listener that stays.
+#[test]
+#[ignore = "needs root, netns, tracefs"]
+fn a_request_read_and_disconnected_at_once() {
+    let alone = Alone::enter();
+    alone.meets("read, disconnected", "", |host| {
+        Listener::on(host).serve(|listener| {
+            listener.port().wait_for_requests(CONNECTIONS);
+            let_the_probe_look();
+            for _ in 0..CONNECTIONS {
+                let mut connection = listener.accept();
+                connection.read_request();
+                connection.disconnect();
+            }
+            listener
+        })
+    });
+}

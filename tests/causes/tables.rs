@@ -33,6 +33,8 @@ FIN over unread, then read    | closed_empty     | accepted_unread  | -         
 idle, closed, then asked      | closed_empty     | accepted_unread  | -          | unknown    | some     | -    | server       | *                  | -
 read, never answered          | hung             | read_unanswered  | -          | no         | some     | some | server       | *                  | *
 half answered                 | truncated        | answered_partly  | -          | no         | some     | some | server       | -                  | -
+read, disconnected            | reset_empty      | read_unanswered  | -          | no         | some     | some | server       | TCP_STATE          | server
+queued, destroyed             | reset_empty      | unknown          | never_accepted+accepted_unread | unknown | - | - | -            | TCP_STATE          | -
 answered                      | served           | -                | -          | -          | some     | some | server       | -                  | -
 passed on, read there         | closed_empty     | read_unanswered  | -          | no         | some     | some | other        | -                  | -
 read by another thread        | reset_empty      | read_unanswered  | -          | no         | some     | some | server       | TCP_STATE          | server
@@ -71,6 +73,8 @@ FIN over unread, then read    | closed_empty     | accepted_unread  | -         
 idle, closed, then asked      | closed_empty     | accepted_unread  | -          | unknown    | *        | -    | */server     | *                  | -
 read, never answered          | hung             | read_unanswered  | -          | no         | *        | some | server       | *                  | *
 half answered                 | truncated        | answered_partly  | -          | no         | *        | some | server       | -                  | -
+read, disconnected            | reset_empty      | read_unanswered  | -          | no         | *        | some | server       | TCP_STATE          | server
+queued, destroyed             | reset_empty      | unknown          | never_accepted+accepted_unread | unknown | - | - | -            | TCP_STATE          | -
 answered                      | served           | -                | -          | -          | *        | some | server       | -                  | -
 passed on, read there         | closed_empty     | read_unanswered  | -          | no         | *        | some | other        | -                  | -
 read by another thread        | reset_empty      | read_unanswered  | -          | no         | *        | some | server       | TCP_STATE          | server
@@ -111,6 +115,8 @@ FIN over unread, then read    | closed_empty     | unknown          | accepted_u
 idle, closed, then asked      | closed_empty     | accepted_unread/unknown | -/accepted_unread+read_unanswered | unknown | * | - | server | - | -
 read, never answered          | hung             | read_unanswered/unknown | -/accepted_unread+read_unanswered | no/unknown | * | * | server  | -      | -
 half answered                 | truncated        | answered_partly  | -          | no/unknown | *        | *    | server       | -      | -
+read, disconnected            | reset_empty      | unknown/read_unanswered | -/never_accepted+accepted_unread+read_unanswered/accepted_unread+read_unanswered | unknown/no | * | - | -/server | -      | -
+queued, destroyed             | reset_empty      | unknown          | never_accepted+accepted_unread+read_unanswered | unknown | - | - | -   | -      | -
 answered                      | served           | -                | -          | -          | *        | *    | server       | -      | -
 passed on, read there         | closed_empty     | unknown/read_unanswered | -/accepted_unread+read_unanswered | unknown/no | * | * | server/other | - | -
 read by another thread        | reset_empty      | read_unanswered  | -          | no/unknown | *        | *    | server       | -      | -

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::common::kernel::{State, tcp_counter};
-use crate::common::sysctl;
+use crate::common::{run, sysctl};
 use crate::fate_server::{
     BACKLOG, Bell, CONNECTIONS, FILL, GATED, Listener, OK, connect_and_idle, drop_bare_acks,
     fill_the_queue_during_handshakes, firewall,
@@ -186,6 +186,22 @@ fn a_queued_request_that_is_read_when_its_client_has_given_up() {
                 connection
             });
             (accepted.collect::<Vec<_>>(), listener)
+        })
+    });
+}
+
+/// SOCK_DESTROY takes what nobody had accepted. The listener stays, and accept() still returns it.
+#[test]
+#[ignore = "needs root, netns, tracefs"]
+fn a_queued_request_that_is_destroyed_from_outside() {
+    let alone = Alone::enter();
+    alone.meets("queued, destroyed", "", |host| {
+        Listener::on(host).serve(|listener| {
+            listener.port().wait_for_requests(CONNECTIONS);
+            let_the_probe_look();
+            let filter = format!("( sport = :{} )", listener.address().port());
+            run("ss", &["-K", "state", "established", &filter]);
+            listener
         })
     });
 }

@@ -347,6 +347,11 @@ impl Connection {
         socket.set_linger(Some(Duration::ZERO)).expect("SO_LINGER");
     }
 
+    /// connect() with AF_UNSPEC: tcp_disconnect() sends RST, and counts it nowhere.
+    pub(crate) fn disconnect(self) {
+        rustix::net::connect_unspec(&self.stream).expect("connect()");
+    }
+
     /// Has close() reset it from now on (SO_LINGER 0).
     pub(crate) fn linger_0(&self) {
         let socket = socket2::SockRef::from(&self.stream);
