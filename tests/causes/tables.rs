@@ -91,7 +91,7 @@ nobody listens                | refused          | not_listening    | -         
 a firewall rejects            | refused          | unknown          | *          | yes        | -        | -    | -            | -      | -
 queue full at SYN             | unanswered       | queue_full       | -          | yes        | -        | -    | -            | -      | -
 queue full in handshake       | hung             | handshake_limbo  | -          | unknown    | -        | -    | -            | -      | -
-overflow aborts               | reset_empty      | queue_full       | -          | unknown    | -        | -    | -            | -      | -
+overflow aborts               | reset_empty      | queue_full       | -          | yes/unknown | -       | -    | -            | -      | -
 deferred, listener closes     | reset_empty      | never_accepted   | -          | yes        | -        | -    | -            | -      | -
 queued, listener closes       | reset_empty      | never_accepted   | -          | yes        | -        | -    | -            | -      | -
 queued, listener shut down    | reset_empty      | never_accepted   | -          | yes        | -        | -    | -            | -      | -
