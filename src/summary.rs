@@ -41,7 +41,7 @@ pub struct Summary {
     pub on_the_wire: u64,
     /// Records that the server's kernel told of.
     pub at_the_server: u64,
-    /// When the first connection that was refused after others had been taken was opened.
+    /// When the first connection was refused after others had been taken.
     pub first_refusal: Option<Stamp>,
     /// Opening times of the first and the last lost connection.
     pub loss_window: Option<(Stamp, Stamp)>,
@@ -80,8 +80,9 @@ impl Summary {
             *self.differing.entry((record.outcome, socket)).or_default() += 1;
         }
         if record.outcome == Outcome::Refused && self.taken > 0 {
-            let first = self.first_refusal.unwrap_or(record.times.opened);
-            self.first_refusal = Some(first.min(record.times.opened));
+            let refused = record.times.end.unwrap_or(record.times.opened);
+            let first = self.first_refusal.unwrap_or(refused);
+            self.first_refusal = Some(first.min(refused));
         }
         self.holes += u64::from(record.caveats.hole);
         self.missing += record.missing.unwrap_or(0);

@@ -8,7 +8,7 @@ use crate::time::Stamp;
 /// What is proven, as of the connection's end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Proof {
-    /// Whether a socket listened when the SYN came.
+    /// Whether a socket listened when the last SYN was answered, or given up.
     pub listened: Option<bool>,
     /// Whether the accept queue was full and overflowed between SYN and end.
     pub overflowed: Option<bool>,
@@ -160,7 +160,8 @@ fn reset_by_server(trace: Option<&TraceSide>, diag: Option<&DiagSide>, known: &K
 fn listened(trace: Option<&TraceSide>, diag: Option<&DiagSide>) -> Option<bool> {
     let reset = trace.and_then(|trace| trace.reset.as_ref());
     let no_socket = reset.is_some_and(|reset| reset.reason.as_deref() == Some("NO_SOCKET"));
-    match (no_socket, diag.and_then(|diag| diag.listening)) {
+    // A SYN that is sent again is answered by whoever listens then.
+    match (no_socket, diag.and_then(|diag| diag.listening_at_end)) {
         (true, Some(true)) => None,
         (true, Some(false) | None) => Some(false),
         (false, listening) => listening,

@@ -50,7 +50,7 @@ pub(crate) struct ServeArgs {
     help: Option<bool>,
 
     /// End when this process, our parent, does.
-    #[arg(long, value_name = "PID", value_parser = values::pid, hide = true)]
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..), hide = true)]
     pub(crate) tied_to: Option<i32>,
 }
 

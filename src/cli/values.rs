@@ -245,7 +245,7 @@ impl FromStr for Observe {
             return Ok(Observe::Auto);
         }
         let (mut wire, mut diag, mut trace) = (false, false, false);
-        for word in text.split(',') {
+        for word in text.split(',').map(str::trim) {
             match word {
                 "socket" => {}
                 "wire" => wire = true,

@@ -82,7 +82,7 @@ fn void(capture: &Taken) -> String {
     }
     match told.span {
         None => "nothing was compared: the capture holds no packets; let tcpdump run until a second \
-                 after the run, or start it with --immediate-mode -U"
+                 after the run, as it hands them on that late"
             .to_owned(),
         Some(_) => "nothing was compared: the capture holds no TCP segment that could be read and is \
                     the server's; see to tcpdump's filter and its snap length (-s 96 at least), and \

@@ -359,8 +359,7 @@ impl Finished {
         }
         if self.capture.packets == 0 {
             return Some(
-                "let tcpdump run until a second after what it is to show, or start it with \
-                 --immediate-mode -U"
+                "let tcpdump run until a second after what it is to show: it hands packets on that late"
                     .to_owned(),
             );
         }

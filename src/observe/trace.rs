@@ -175,8 +175,8 @@ impl TraceTap {
         tap.enable(0, Scope::Host, target.port());
         if !ours {
             tap.lacks.push(
-                "this is not the initial pid name space: which process did what, accepts, signals \
-                 and exits are not seen"
+                "this is not the initial pid name space: by tracepoints it is not seen which process did \
+                 what; run probe in that one (a container's --pid=host)"
                     .to_owned(),
             );
         } else if !tree.is_empty() {

@@ -12,7 +12,7 @@ pub(crate) struct Moment {
     #[serde(rename = "at_unix_ns", serialize_with = "nanoseconds")]
     pub(crate) at: Stamp,
     /// What: `signal_sent`, `signal_delivered`, `last_accept`, `listener_closed`, `listening`,
-    /// `queue_reset`, `refused`, `exit`, `kill`.
+    /// `queue_reset`, `refused`, `exiting` (its files are closed after that), `exit`, `kill`.
     pub(crate) event: &'static str,
     /// Which of the server's processes.
     pub(crate) pid: Option<i32>,
@@ -54,7 +54,7 @@ impl CourseReport {
         let Some(signal) = self.signal.filter(|_| self.says_something()) else {
             return Vec::new();
         };
-        let mut lines = vec!["around the signal:".to_owned()];
+        let mut lines = vec!["around the signal, and the queue as last found:".to_owned()];
         let width = |n: usize| MOST_LINES.min(n);
         for moment in &self.moments[..width(self.moments.len())] {
             let since = signed_millis(moment.at.since(signal));
@@ -77,7 +77,7 @@ impl CourseReport {
         }
         if let (Some(longest), Some(capacity)) = (self.longest_queue, self.queue_capacity) {
             lines.push(format!(
-                "the accept queue held up to {longest} of the {capacity} that it has room for"
+                "the accept queue was found to hold up to {longest}, and has room for {capacity}"
             ));
         }
         lines
@@ -85,7 +85,8 @@ impl CourseReport {
 
     /// Whether anything is known besides what the probe did itself.
     fn says_something(&self) -> bool {
-        self.taken.is_some() || self.longest_queue.is_some()
+        let seen = self.taken.is_some() || self.longest_queue.is_some();
+        seen && !self.moments.is_empty()
     }
 }
 
@@ -106,6 +107,7 @@ impl Moment {
             "listening" => format!("{who} began to listen"),
             "queue_reset" => "the first connection was reset in the queue".to_owned(),
             "refused" => "the first connection was refused".to_owned(),
+            "exiting" => format!("{who} began to exit"),
             "exit" => format!("{who} ended"),
             "kill" => format!("{who} and its group were killed"),
             other => format!("{other} {who} {detail}"),
@@ -151,13 +153,13 @@ mod tests {
         assert_eq!(
             course().lines(),
             [
-                "around the signal:",
+                "around the signal, and the queue as last found:",
                 "     +0.0 ms  SIGTERM sent to 70 (3 queued)",
                 "     +0.1 ms  SIGTERM delivered to 70 (3 queued)",
                 "    +20.4 ms  71 accepted its last connection, 12 in all",
                 "    +20.5 ms  71 closed the listener, the last copy of it (3 queued)",
                 "after the last accept() the server's kernel took 1 more connection",
-                "the accept queue held up to 5 of the 129 that it has room for",
+                "the accept queue was found to hold up to 5, and has room for 129",
             ]
         );
     }

@@ -100,7 +100,7 @@ fn the_course_of_a_stop_is_what_the_server_wrote() {
         assert!(measured.moment("queue_reset").at() > closed.at());
         assert!(measured.moment("refused").at() > closed.at());
         let mut exits: Vec<Pid> = measured
-            .moments("exit")
+            .moments("exiting")
             .into_iter()
             .map(Moment::pid)
             .collect();
@@ -113,7 +113,7 @@ fn the_course_of_a_stop_is_what_the_server_wrote() {
         exits.sort();
         ended.sort();
         assert_eq!(exits, ended, "{:?}", measured.run["course"]);
-        for exit in measured.moments("exit") {
+        for exit in measured.moments("exiting") {
             let mut wrote = measured.log.of("exit").into_iter();
             let wrote = wrote.find(|event| event.pid == exit.pid()).unwrap();
             // It writes before it ends.

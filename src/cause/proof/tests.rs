@@ -317,7 +317,9 @@ fn nobody_listened_where_no_socket_answered_or_none_was_found() {
     assert_eq!(of_trace("TCP_STATE"), None);
     for listening in [None, Some(true), Some(false)] {
         let diag = DiagSide {
-            listening,
+            // As it was before the SYN was sent again.
+            listening: Some(true),
+            listening_at_end: listening,
             ..DiagSide::default()
         };
         assert_eq!(Proof::of(None, Some(&diag), &KNOWN).listened, listening);
@@ -336,7 +338,7 @@ fn vantages_that_contradict_each_other_prove_nothing() {
         ..TraceSide::default()
     };
     let listening = |yes| DiagSide {
-        listening: Some(yes),
+        listening_at_end: Some(yes),
         ..DiagSide::default()
     };
     let listened = |yes| Proof::of(Some(&no_socket), Some(&listening(yes)), &KNOWN).listened;

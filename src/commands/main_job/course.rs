@@ -9,8 +9,10 @@ use crate::time::Stamp;
 
 /// The time line of a run that has ended.
 pub(super) fn course(ended: &Ended) -> CourseReport {
-    let queue = ended.recorded.queue.as_ref();
-    let traced = ended.recorded.course.as_ref();
+    // Of connections that are passed on to somewhere else nothing was seen, which is not none.
+    let here = !ended.recorded.answered_elsewhere;
+    let queue = ended.recorded.queue.as_ref().filter(|_| here);
+    let traced = ended.recorded.course.as_ref().filter(|_| here);
     let signal = ended.log.signal();
     let mut moments = of_the_probe(ended);
     moments.extend(traced.into_iter().flat_map(of_the_kernel));
@@ -22,9 +24,10 @@ pub(super) fn course(ended: &Ended) -> CourseReport {
     });
     moments.sort_by_key(|moment| moment.at);
     // What the queue was when last looked at says nothing of a listener that is gone.
+    let gone = ["listener_closed", "queue_reset", "refused"];
     let closed = moments
         .iter()
-        .position(|moment| moment.event == "listener_closed");
+        .position(|moment| gone.contains(&moment.event));
     let with_queue = closed.map_or(moments.len(), |closed| closed + 1);
     for moment in &mut moments[..with_queue] {
         moment.queued = match queue.and_then(|queue| queue.at(moment.at)) {
@@ -33,7 +36,9 @@ pub(super) fn course(ended: &Ended) -> CourseReport {
         };
     }
     // Who has begun to listen meanwhile has a queue of his own, and may accept unseen.
-    let accepts = traced.filter(|traced| !traced.accepted.is_empty() && traced.listening.is_none());
+    let accepts = traced.filter(|traced| {
+        ended.seen.saw_accepts && !traced.accepted.is_empty() && traced.listening.is_none()
+    });
     CourseReport {
         signal,
         moments,
@@ -111,7 +116,7 @@ fn exits(ended: &Ended, traced: Option<&Course>) -> Vec<Moment> {
     let seen = ended.log.exits.iter();
     let seen = seen.filter(|(pid, _)| !known(pid.as_raw()));
     told.iter()
-        .map(|act| moment(act.at, "exit", act.pid, None))
+        .map(|act| moment(act.at, "exiting", act.pid, None))
         .chain(seen.map(|(pid, at)| moment(*at, "exit", Some(pid.as_raw()), None)))
         .collect()
 }

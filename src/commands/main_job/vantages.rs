@@ -68,6 +68,7 @@ pub(super) struct Vantages {
     interface: Option<String>,
     missing: Vec<Missing>,
     lacks: Vec<String>,
+    saw_accepts: bool,
 }
 
 /// What was seen, and what was not.
@@ -85,6 +86,8 @@ pub(super) struct Seen {
     pub(super) missing: Vec<Missing>,
     /// What those that were could not show, a line each.
     pub(super) lacks: Vec<String>,
+    /// Whether tracepoints told of every process that could accept.
+    pub(super) saw_accepts: bool,
 }
 
 impl Taps {
@@ -153,6 +156,13 @@ impl Taps {
                     .to_owned(),
             );
         }
+        if self.trace.is_some() && !self.followed.is_empty() && !self.all_followed {
+            lacks.push(
+                "processes outside the server's tree hold the listener too, or may: what they accept is \
+                 not seen; give the server's first process with --pid"
+                    .to_owned(),
+            );
+        }
         if let Some((pid, name)) = proxy(&self.followed) {
             lacks.push(format!(
                 "{name} (process {pid}) listens there and passes connections on to a container: what is \
@@ -207,6 +217,7 @@ impl Taps {
             interface,
             missing: self.missing,
             lacks,
+            saw_accepts: self.all_followed && !self.followed.is_empty(),
         })
     }
 }
@@ -222,6 +233,7 @@ impl Vantages {
             trace: self.trace.map(TraceVantage::stop),
             missing: self.missing,
             lacks: self.lacks,
+            saw_accepts: self.saw_accepts,
         }
     }
 }

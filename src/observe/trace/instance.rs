@@ -24,6 +24,9 @@ use super::tracefs::Tracefs;
 /// What the names of all our instances begin with: `probe-PID-N-WORD`.
 const PREFIX: &str = "probe-";
 
+/// So many names are tried at most.
+const MOST_NAMES: u32 = 1_000;
+
 /// An instance that is busy is let go of so often, and so long after each other: a second in all.
 const PATIENCE: u32 = 200;
 const BREAK: Duration = Duration::from_millis(5);
@@ -86,13 +89,20 @@ impl Instances {
     /// Makes one that records nothing yet.
     pub(super) fn make(&self, word: &str) -> Result<Instance, TraceMissing> {
         static MADE: AtomicU32 = AtomicU32::new(0);
-        let number = MADE.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{PREFIX}{}-{number}-{word}", Pid::this());
+        let (name, made) = loop {
+            let number = MADE.fetch_add(1, Ordering::Relaxed);
+            let name = format!("{PREFIX}{}-{number}-{word}", Pid::this());
+            match mkdirat(&self.folder, &name, Mode::RWXU) {
+                // A probe in another pid name space has our id.
+                Err(Errno::EXIST) if number < MOST_NAMES => {}
+                made => break (name, made),
+            }
+        };
         let path = format!("{}/{name}", self.name);
         let failed = |call, error| TraceMissing::new(call, path.clone(), error);
+        made.map_err(|e| failed("mkdir", e))?;
         // Opened anew: a duplicate would share our lock and keep it.
         let instances = open_folder(&self.folder, ".").map_err(|e| failed("open", e))?;
-        mkdirat(&self.folder, &name, Mode::RWXU).map_err(|e| failed("mkdir", e))?;
         let folder = open_folder(&self.folder, &name).map_err(|error| {
             let _ = unlinkat(&self.folder, &name, AtFlags::REMOVEDIR);
             failed("open", error)

@@ -640,8 +640,8 @@ fn in_another_pid_name_space_nobody_is_named() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let target = listener.local_addr().unwrap();
     let tap = TraceTap::open(target, &[Pid::this()], Clock::start()).unwrap();
-    let lacks = "this is not the initial pid name space: which process did what, accepts, signals \
-        and exits are not seen";
+    let lacks = "this is not the initial pid name space: by tracepoints it is not seen which process did \
+                 what; run probe in that one (a container's --pid=host)";
     assert_eq!(tap.lacks(), [lacks]);
     let (sender, batches) = mpsc::channel();
     let vantage = tap.read(move |batch| sender.send(batch).is_ok()).unwrap();
