@@ -91,12 +91,13 @@ fn an_ordinary_user_has_sock_diag_of_an_own_server() {
     run("chmod", &["a+rwx", &folder.path().to_string_lossy()]);
     let mut command = as_nobody(&binary);
     command.args(["serve", "--listen", "127.0.0.1:0"]);
+    command.args(["--service-time", "200ms"]);
     let server = Serving::of(command);
     let observed = observe(as_nobody(&binary), &server, &folder.path().join("run"));
     assert!(observed.has("diag"), "{:?}", observed.run["vantages"]);
     observed.lacks("trace", &["root"]);
     let workers = workers(&server);
-    // Held for 20 ms each, a connection is seen in its worker's hands.
+    // Held for 200 ms each, a connection is seen in its worker's hands.
     observed.all("server_pid", |pid| workers.iter().any(|w| w == pid));
     observed.all("evidence", |evidence| evidence == "socket+diag");
     server.interrupt();
