@@ -272,10 +272,12 @@ fn server(watched: &Watched<'_>, diag: Option<&DiagTap>) -> Vec<Pid> {
     masters(&holders(&inodes).pids)
 }
 
-/// Whether all processes that hold the listener are among `followed` and those below them.
+/// Whether all processes that hold the listener are known to be among `followed` and those below them.
 fn all_followed(first: Option<&Poll>, followed: &[Pid]) -> bool {
-    let listeners = first.and_then(|first| first.listeners.as_ref());
-    let inodes: Vec<u64> = listeners.into_iter().flatten().map(|l| l.inode).collect();
+    let Some(listeners) = first.and_then(|first| first.listeners.as_ref()) else {
+        return false;
+    };
+    let inodes: Vec<u64> = listeners.iter().map(|one| one.inode).collect();
     let members: Vec<Pid> = followed.iter().flat_map(|&pid| tree(pid)).collect();
     let found = holders(&inodes);
     !found.hidden && found.pids.iter().all(|pid| members.contains(pid))
