@@ -58,6 +58,17 @@ struct Connection {
     events: Vec<Event>,
 }
 
+/// A socket's state changed.
+#[derive(Clone, Copy, Debug)]
+struct Change {
+    at: Stamp,
+    task: Task,
+    ends: Ends,
+    socket: u64,
+    /// From which to which, as far as this program knows their numbers.
+    states: (Option<TcpState>, Option<TcpState>),
+}
+
 impl TraceTable {
     /// A table of what such tracepoints see from `from` on of connections to `target`'s port. With
     /// `keep` what was seen of each is listed.
@@ -137,10 +148,17 @@ impl TraceTable {
                 from,
                 to,
             } => {
+                let change = Change {
+                    at,
+                    task,
+                    ends: *ends,
+                    socket: *socket,
+                    states: (*from, *to),
+                };
                 if ends.client.port() == 0 {
-                    return self.listener_state(at, task, *ends, *socket, (*from, *to));
+                    return self.listener_state(&change);
                 }
-                self.state(at, task, *ends, *socket, (*from, *to));
+                self.state(&change);
             }
             TracedWhat::Read { ends, socket } => {
                 self.closing.end(task.tid);
@@ -193,21 +211,15 @@ impl TraceTable {
         None
     }
 
-    fn listener_state(
-        &mut self,
-        at: Stamp,
-        task: Task,
-        ends: Ends,
-        socket: u64,
-        change: (Option<TcpState>, Option<TcpState>),
-    ) -> Option<Event> {
+    fn listener_state(&mut self, change: &Change) -> Option<Event> {
+        let Change { at, task, ends, .. } = *change;
         if !self.listeners.may_be(ends.server.ip()) {
             return None;
         }
         let act = Act { at, pid: task.pid };
-        match change {
+        match change.states {
             (Some(TcpState::Listen), Some(_)) if !task.softirq => {
-                self.closing.begin(task.tid, socket);
+                self.closing.begin(task.tid, change.socket);
                 self.course.listener_closed = Some(act);
                 Some(traced(at, task, "listener_closed", None))
             }
@@ -220,16 +232,16 @@ impl TraceTable {
         }
     }
 
-    fn state(
-        &mut self,
-        at: Stamp,
-        task: Task,
-        ends: Ends,
-        socket: u64,
-        change: (Option<TcpState>, Option<TcpState>),
-    ) {
+    fn state(&mut self, change: &Change) {
         use TcpState::{Close, CloseWait, Established, Listen, SynRecv, TimeWait};
-        match change {
+        let Change {
+            at,
+            task,
+            ends,
+            socket,
+            states,
+        } = *change;
+        match states {
             (Some(Listen), Some(SynRecv)) => self.begin(ends, socket, at),
             (_, Some(Established)) => {
                 if self.listeners.serve(ends.server.ip()) {
@@ -252,7 +264,7 @@ impl TraceTable {
             }
             _ => {}
         }
-        if let (_, Some(Close | TimeWait)) = change
+        if let (_, Some(Close | TimeWait)) = states
             && let Some(known) = self.known(ends, socket, at)
         {
             known.over = true;
