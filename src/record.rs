@@ -71,7 +71,8 @@ pub struct Record {
     pub syn_retransmits: Option<u32>,
     /// Segments with data or FIN that the client sent again.
     pub retransmits: Option<u32>,
-    /// The server's process that had it: who read from it, else who closed it, held it or accepted it.
+    /// The server's process that had it: who read from it, else who closed it, else who accepted it,
+    /// else who was found to hold it.
     pub server_pid: Option<i32>,
     /// How the server's RST came about, as its kernel tells.
     pub reset_by: Option<ResetBy>,

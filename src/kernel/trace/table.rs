@@ -162,10 +162,9 @@ impl TraceTable {
             }
             TracedWhat::Read { ends, socket } => {
                 self.closing.end(task.tid);
+                self.list(*ends, Some(*socket), || event("read", None));
                 let act = Act { at, pid: task.pid };
-                self.used(*ends, *socket, event("read", None), act, |side| {
-                    &mut side.read
-                });
+                self.used(*ends, *socket, act, |side| &mut side.read);
             }
             TracedWhat::ResetSent {
                 ends,
@@ -193,7 +192,7 @@ impl TraceTable {
                     entered: *entered,
                     returned: Act { at, pid: task.pid },
                 };
-                self.accepted(call, *listener, event("accepted", None));
+                self.accepted(call, *listener, || event("accepted", None));
             }
             TracedWhat::ShutDown => {
                 self.closing.end(task.tid);
@@ -258,9 +257,9 @@ impl TraceTable {
                 if to != CloseWait
                     && self.closing.closer(task, self.able.closings) == Closer::Owner =>
             {
-                let event = traced(at, task, "closed", None);
+                self.list(ends, Some(socket), || traced(at, task, "closed", None));
                 let act = Act { at, pid: task.pid };
-                self.used(ends, socket, event, act, |side| &mut side.closed);
+                self.used(ends, socket, act, |side| &mut side.closed);
             }
             _ => {}
         }
@@ -299,11 +298,9 @@ impl TraceTable {
         &mut self,
         ends: Ends,
         socket: u64,
-        event: Event,
         act: Act,
         which: impl Fn(&mut TraceSide) -> &mut Option<Act>,
     ) {
-        self.list(ends, Some(socket), || event);
         let Some(known) = self.known(ends, socket, act.at) else {
             return;
         };
@@ -321,10 +318,10 @@ impl TraceTable {
         (socket, state): (Option<u64>, Option<TcpState>),
         reason: Option<&str>,
     ) -> Option<Event> {
-        let event = traced(at, task, "reset_sent", reason.map(str::to_owned));
+        let event = || traced(at, task, "reset_sent", reason.map(str::to_owned));
         if ends.client.port() == 0 {
             // An overflowing listener's: it does not say to whom.
-            return Some(event);
+            return Some(event());
         }
         let closer = match socket {
             Some(_) => self.closing.closer(task, self.able.closings),
@@ -341,7 +338,7 @@ impl TraceTable {
         };
         known.server = server;
         if self.keep {
-            known.events.push(event);
+            known.events.push(event());
         }
         let has_socket = known
             .socket
@@ -376,7 +373,7 @@ impl TraceTable {
         None
     }
 
-    fn accepted(&mut self, call: Call, listener: Option<u64>, event: Event) {
+    fn accepted(&mut self, call: Call, listener: Option<u64>, event: impl FnOnce() -> Event) {
         let Some(matched) = self.listeners.accepted(listener, call) else {
             return;
         };
@@ -386,7 +383,7 @@ impl TraceTable {
             if self.keep
                 && let Some(known) = self.by_socket(one.0)
             {
-                known.events.push(event);
+                known.events.push(event());
             }
         }
     }

@@ -18,6 +18,13 @@ fn see_tracefs() {
     }
 }
 
+/// Plays a part of a test in a process of its own.
+fn assert_passes(part: &mut Command) {
+    let part = part.env(PART, "1").output().unwrap();
+    let text = String::from_utf8_lossy(&part.stdout);
+    assert!(part.status.success() && text.contains("1 passed"), "{text}");
+}
+
 #[test]
 #[ignore = "needs root, tracefs"]
 fn without_processes_nobody_is_followed() {
@@ -36,18 +43,12 @@ fn in_another_pid_name_space_nobody_is_named() {
     if env::var_os(PART).is_none() {
         let _alone = alone();
         let test = this_test(&format!("instances::{NAME}"));
-        let inside = Command::new("unshare")
+        let mut inside = Command::new("unshare");
+        inside
             .args(["--pid", "--fork", "--mount-proc"])
             .arg(test.get_program())
-            .args(test.get_args())
-            .env(PART, "1")
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&inside.stdout);
-        assert!(
-            inside.status.success() && text.contains("1 passed"),
-            "{text}"
-        );
+            .args(test.get_args());
+        assert_passes(&mut inside);
         return;
     }
     enter_namespace();
@@ -83,18 +84,9 @@ fn who_may_not_see_tracepoints_is_told_what_it_takes() {
         fs::set_permissions(folder.path(), open).unwrap();
         let test = this_test(&format!("instances::{NAME}"));
         let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
-        let inside = Command::new("setpriv")
-            .args(nobody)
-            .arg(&binary)
-            .args(test.get_args())
-            .env(PART, "1")
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&inside.stdout);
-        assert!(
-            inside.status.success() && text.contains("1 passed"),
-            "{text}"
-        );
+        let mut inside = Command::new("setpriv");
+        inside.args(nobody).arg(&binary).args(test.get_args());
+        assert_passes(&mut inside);
         return;
     }
     let target = SocketAddr::from(([127, 0, 0, 1], 9));
