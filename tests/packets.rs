@@ -15,10 +15,8 @@ use common::namespace::Namespace;
 use common::nginx::Nginx;
 use common::puma::puma;
 use common::tshark::{Capture, CapturedFlow, CapturedSegment};
-use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
-use nix::unistd::Pid;
 
-use common::{Row, enter_namespace, nft, probe, read_csv, run_json, stderr};
+use common::{Row, enter_namespace, nft, one_processor, probe, read_csv, run_json, stderr};
 
 /// A flow's SYN lies so near to what its row says, or it is another flow's.
 const SAME_SYN_NS: i64 = 1_000_000;
@@ -127,20 +125,6 @@ fn assert_vantages_agree(row: &Row) {
     assert!(row["evidence"].starts_with("socket+wire"), "{row:?}");
     assert_eq!(row["socket_outcome"], outcome, "{row:?}");
     assert_eq!(row["caveats"], caveats, "{row:?}");
-}
-
-/// Keeps this thread, and what it starts, on the processor it is on.
-///
-/// On loopback and veth a TCP segment still carries its sender's time of departure when it arrives,
-/// and the kernel then leaves the stamp of arrival to each capture (`skb_tstamp`,
-/// `tpacket_get_timestamp`): it passes one capture after the other and gets two stamps, half a
-/// microsecond apart. Two segments that cross on two processors in that time stand in one order here
-/// and in the other there, and neither is wrong. On one processor each segment passes all captures
-/// before the next one is touched.
-fn one_processor() {
-    let mut here = CpuSet::new();
-    here.set(sched_getcpu().unwrap()).unwrap();
-    sched_setaffinity(Pid::from_raw(0), &here).unwrap();
 }
 
 /// The segments of each connection, as events.csv lists them.
