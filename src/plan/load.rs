@@ -7,7 +7,7 @@ use super::{PlanError, Target, refuse};
 use crate::cli::JobArgs;
 use crate::connect::request::Template;
 use crate::connect::schedule::Arrivals;
-use crate::connect::socket::{ExpectedContent, Job, LOOPBACK_SOURCES};
+use crate::connect::{Content, Job, LOOPBACK_SOURCES};
 use crate::sys::host;
 
 /// Arrivals per second where something is triggered and nothing else is said.
@@ -38,7 +38,7 @@ impl Load {
         target: &Target,
         this_host: bool,
         request: Template,
-        content: ExpectedContent,
+        content: Content,
         notes: &mut Vec<String>,
     ) -> Result<Job, PlanError> {
         if !self.allow_load && !this_host {

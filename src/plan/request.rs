@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::{PlanError, read, refuse};
 use crate::cli::{Header, JobArgs};
+use crate::connect::Content;
 use crate::connect::request::{Generated, Template};
-use crate::connect::socket::ExpectedContent;
 use crate::flow::Protocol;
 use crate::http::{Asked, RequestReader};
 
@@ -49,16 +49,14 @@ impl RequestSpec {
     }
 
     /// What the socket is to expect back.
-    pub(crate) fn content(&self) -> ExpectedContent {
+    pub(crate) fn content(&self) -> Content {
         match self {
-            RequestSpec::Generated { method, .. } => {
-                ExpectedContent::Http(Asked::by(method.as_bytes()))
-            }
+            RequestSpec::Generated { method, .. } => Content::Http(Asked::by(method.as_bytes())),
             RequestSpec::File(bytes) => {
                 let method = bytes.split(|&b| b == b' ').next().unwrap_or_default();
-                ExpectedContent::Http(Asked::by(method))
+                Content::Http(Asked::by(method))
             }
-            &RequestSpec::Payload(_, expect) => ExpectedContent::Bytes { expect },
+            &RequestSpec::Payload(_, expect) => Content::Bytes { expect },
         }
     }
 

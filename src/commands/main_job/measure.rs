@@ -12,7 +12,7 @@ use super::vantages::{Seen, Vantages};
 use crate::commands::interrupt::Interrupt;
 use crate::commands::progress;
 use crate::commands::recorder::{Recorded, Recorder};
-use crate::connect::socket::Engine;
+use crate::connect::Engine;
 use crate::event::{Event, Vantage};
 use crate::target::trigger::{Action, CommandResult, Fired, Triggers};
 use crate::target::watch::{Exit, ExitWatch};
@@ -32,7 +32,7 @@ const EXIT_PATIENCE: Duration = Duration::from_secs(1);
 /// What a run is carried out with, all of it open.
 pub(super) struct Parts {
     pub(super) clock: Clock,
-    pub(super) engine: Engine,
+    pub(super) engine: Box<dyn Engine>,
     pub(super) triggers: Triggers,
     pub(super) exits: ExitWatch,
     pub(super) recorder: Recorder,

@@ -12,7 +12,7 @@ use crate::commands::outputs::{LogFile, OpenOutputs, RunFiles};
 use crate::commands::recorder::Recorder;
 use crate::commands::spool::Spool;
 use crate::connect::request::Template;
-use crate::connect::socket::Engine;
+use crate::connect::socket::SocketEngine;
 use crate::event::Vantage;
 use crate::flow::Protocol;
 use crate::observe::route::route_to;
@@ -164,7 +164,7 @@ impl OneRun<'_> {
         );
         Ok(Run::new(Parts {
             clock,
-            engine,
+            engine: Box::new(engine),
             triggers,
             exits,
             recorder,
@@ -179,12 +179,12 @@ impl OneRun<'_> {
         template: Template,
         this_host: bool,
         notes: &mut Notes,
-    ) -> Result<Engine> {
+    ) -> Result<SocketEngine> {
         let mut found = Vec::new();
         let (load, content) = (self.plan.load.clone(), self.plan.request.content());
         let job = load.fit(target, this_host, template, content, &mut found)?;
         notes.tell_all(&mut found);
-        Engine::new(job, self.clock).context("cannot make an epoll instance")
+        SocketEngine::new(job, self.clock).context("cannot make an epoll instance")
     }
 
     fn join(&self, target: &Target, wire: bool, keep_steps: bool) -> Join {

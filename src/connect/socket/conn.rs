@@ -9,38 +9,16 @@ use nix::errno::Errno as Os;
 use rustix::event::epoll::EventFlags;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use crate::connect::answer::Answer;
 use crate::connect::request::Template;
-use crate::http::{Asked, Progress, ResponseReader};
-use crate::outcome::{Attempt, Call, Cohort, Errno, Failure, Response, SocketEnd};
+use crate::connect::{Job, Opening};
+use crate::outcome::{Attempt, Call, Cohort, Errno, Failure, SocketEnd};
 use crate::sys;
 use crate::time::{Clock, Stamp};
-
-/// What is expected back on a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Content {
-    /// One HTTP response, to such a request.
-    Http(Asked),
-    /// Bytes: so many, or until the server ends.
-    Bytes {
-        /// `--expect-bytes`.
-        expect: Option<u64>,
-    },
-}
-
-impl Content {
-    /// What reads a response; none where every byte is like the other.
-    fn reader(self) -> Option<ResponseReader> {
-        match self {
-            Content::Http(asked) => Some(ResponseReader::new(asked)),
-            Content::Bytes { .. } => None,
-        }
-    }
-}
 
 /// What all connections of an engine share: the template and the buffers.
 pub(super) struct Io {
     template: Template,
-    content: Content,
     request: Vec<u8>,
     buffer: Vec<u8>,
 }
@@ -49,7 +27,7 @@ pub(super) struct Io {
 pub(super) struct Conn {
     stream: TcpStream,
     attempt: Attempt,
-    reader: Option<ResponseReader>,
+    answer: Answer,
     phase: Phase,
     /// Its request waits for the trigger.
     waits: bool,
@@ -89,10 +67,9 @@ impl Failed {
 }
 
 impl Io {
-    pub(super) fn new(template: Template, content: Content) -> Io {
+    pub(super) fn new(template: Template) -> Io {
         Io {
             template,
-            content,
             request: Vec::new(),
             buffer: vec![0; 64 * 1024],
         }
@@ -102,30 +79,13 @@ impl Io {
 impl Conn {
     /// Calls connect().
     pub(super) fn open(
-        target: SocketAddr,
+        job: &Job,
+        opening: Opening,
         source: Option<IpAddr>,
-        number: u64,
-        cohort: Cohort,
-        due: Option<Stamp>,
         clock: &Clock,
     ) -> Result<Conn, Failed> {
-        let opened = clock.now();
-        let mut attempt = Attempt {
-            conn: number,
-            cohort,
-            local: None,
-            peer: target,
-            due,
-            opened,
-            connected: None,
-            request: None,
-            request_len: 0,
-            written: 0,
-            response: Response::default(),
-            end: SocketEnd::Interrupted,
-            ended: opened,
-            info: None,
-        };
+        let target = job.target;
+        let mut attempt = opening.attempt(target, clock.now());
         let fail = |mut attempt: Attempt, call, error: io::Error| {
             let errno = classify(&error);
             attempt.end = SocketEnd::Failed(Failure { call, errno });
@@ -157,9 +117,9 @@ impl Conn {
         Ok(Conn {
             stream: socket.into(),
             attempt,
-            reader: None,
+            answer: Answer::new(job.content),
             phase: Phase::Connecting,
-            waits: cohort == Cohort::Idle,
+            waits: opening.cohort == Cohort::Idle,
             unsent: Vec::new(),
             write_failed: None,
         })
@@ -175,7 +135,7 @@ impl Conn {
 
     /// Whether its response is complete, or no longer of interest.
     pub(super) fn is_complete(&self) -> bool {
-        self.attempt.response.complete.is_some() || self.attempt.response.malformed.is_some()
+        self.answer.is_complete()
     }
 
     /// Whether connect() has not been answered.
@@ -227,7 +187,6 @@ impl Conn {
                 && let Some(error) = self.pending_error()
             {
                 self.write_failed = Some(failure(Call::Write, &error));
-                self.reader = io.content.reader();
                 return self.read(true, clock, io);
             }
             return None;
@@ -258,7 +217,6 @@ impl Conn {
         self.attempt.request_len = io.request.len() as u64;
         self.attempt.request = Some(clock.now());
         self.phase = Phase::Asked;
-        self.reader = io.content.reader();
         self.unsent.clear();
         match self.stream.write(&io.request) {
             Ok(n) => {
@@ -297,11 +255,11 @@ impl Conn {
                 // A failed write() consumed the error that read() would have returned.
                 Ok(0) if first.is_some() => return first.map(SocketEnd::Failed),
                 Ok(0) => {
-                    self.finish(clock, io);
+                    self.answer.finish(clock.now());
                     return Some(SocketEnd::Eof);
                 }
                 Ok(n) => {
-                    self.take(n, clock, io);
+                    self.answer.take(&io.buffer[..n], clock.now());
                     // A short read emptied the socket; the next byte raises a new edge.
                     if n < io.buffer.len() && !ended {
                         return None;
@@ -319,70 +277,9 @@ impl Conn {
         }
     }
 
-    fn take(&mut self, n: usize, clock: &Clock, io: &Io) {
-        let now = clock.now();
-        let response = &mut self.attempt.response;
-        response.bytes += n as u64;
-        response.first_byte.get_or_insert(now);
-        match (&mut self.reader, io.content) {
-            (Some(reader), _) => {
-                reader.push(&io.buffer[..n]);
-            }
-            (
-                None,
-                Content::Bytes {
-                    expect: Some(expect),
-                },
-            ) if response.bytes >= expect => {
-                response.complete.get_or_insert(now);
-                response.responses = 1;
-            }
-            (None, _) => {}
-        }
-        if self.reader.is_none() {
-            // Without a header block nothing precedes the body.
-            self.attempt.response.head.get_or_insert(now);
-        }
-        self.note_progress(now);
-    }
-
-    /// The server ended its side.
-    fn finish(&mut self, clock: &Clock, io: &Io) {
-        let now = clock.now();
-        if let Some(reader) = &mut self.reader {
-            reader.finish();
-        } else if self.attempt.response.bytes > 0 && io.content == (Content::Bytes { expect: None })
-        {
-            self.attempt.response.complete.get_or_insert(now);
-            self.attempt.response.responses = 1;
-        }
-        self.note_progress(now);
-    }
-
-    fn note_progress(&mut self, now: Stamp) {
-        let Some(reader) = &self.reader else {
-            return;
-        };
-        let response = &mut self.attempt.response;
-        response.status = reader.status();
-        match reader.progress() {
-            Progress::Nothing | Progress::Head | Progress::Blind => {}
-            Progress::Body => {
-                response.head.get_or_insert(now);
-            }
-            Progress::Complete => {
-                response.head.get_or_insert(now);
-                response.complete.get_or_insert(now);
-                response.responses = 1;
-            }
-            Progress::Malformed => {
-                response.malformed.get_or_insert(now);
-            }
-        }
-    }
-
     /// Closes the socket, TCP_INFO read last.
     pub(super) fn close(mut self, end: SocketEnd, at: Stamp) -> Attempt {
+        self.attempt.response = self.answer.response();
         self.attempt.info = sys::socket::tcp_info(&self.stream).ok();
         self.attempt.end = end;
         self.attempt.ended = at;
