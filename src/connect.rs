@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use self::request::Template;
 use self::schedule::Arrivals;
-use crate::outcome::{Attempt, Cohort, Response, SocketEnd};
+use crate::outcome::{Attempt, Cohort, Maker, Response, SocketEnd};
 use crate::time::Stamp;
 
 pub(crate) use self::answer::Content;
@@ -57,9 +57,10 @@ struct Opening {
 
 impl Opening {
     /// What is known of it at `opened`.
-    fn attempt(self, peer: SocketAddr, opened: Stamp) -> Attempt {
+    fn attempt(self, maker: Maker, peer: SocketAddr, opened: Stamp) -> Attempt {
         Attempt {
             conn: self.number,
+            maker,
             cohort: self.cohort,
             local: None,
             peer,

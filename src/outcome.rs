@@ -8,7 +8,7 @@ mod wire;
 use crate::time::Stamp;
 
 pub use socket::facts as socket_facts;
-pub use socket::{Attempt, Call, Cohort, Errno, Failure, Response, SocketEnd, TcpInfo};
+pub use socket::{Attempt, Call, Cohort, Errno, Failure, Maker, Response, SocketEnd, TcpInfo};
 pub use wire::{Watch, facts as wire_facts};
 
 /// What happened to a connection.
@@ -38,7 +38,8 @@ pub enum Outcome {
     ResetMidway,
     /// Part of a response, then silence until the deadline.
     Stalled,
-    /// The client closed or reset first, without an answer (captures only).
+    /// The client closed or reset first, without an answer: in captures, and where it was to ask
+    /// nothing.
     ClientClosed,
     /// The watching began or ended inside the flow.
     Unfinished,

@@ -10,7 +10,7 @@ use crate::cause::{self, Cause, Evidence, Known, Proof, RetrySafe};
 use crate::event::Event;
 use crate::flow::{ConnState, Flow, RstKind, Seen};
 use crate::kernel::{Act, ResetBy, Sides};
-use crate::outcome::{Attempt, Cohort, Errno, Failure, Outcome};
+use crate::outcome::{Attempt, Cohort, Errno, Failure, Maker, Outcome};
 use crate::sequence::Sequence;
 use crate::time::Stamp;
 
@@ -29,6 +29,8 @@ pub struct Record {
     pub src: Option<SocketAddr>,
     /// The server's end.
     pub dst: SocketAddr,
+    /// Whose TCP made it; none in captures.
+    pub maker: Option<Maker>,
     /// What happened.
     pub outcome: Outcome,
     /// What the socket alone would have said, where that differs.
@@ -135,6 +137,7 @@ impl Record {
             cohort: None,
             src: None,
             dst,
+            maker: None,
             outcome,
             socket_outcome: None,
             cause: None,

@@ -102,6 +102,7 @@ fn read_capture(plan: &ComparePlan, first: &Taken) -> Result<Taken> {
             Watch::Live {
                 deadline: None,
                 abandoned: None,
+                left: None,
             }
         } else {
             Watch::Capture

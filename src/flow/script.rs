@@ -159,5 +159,6 @@ pub(crate) fn live_until(deadline: Option<Stamp>) -> Watch {
     Watch::Live {
         deadline,
         abandoned: None,
+        left: None,
     }
 }

@@ -11,6 +11,8 @@ use crate::time::Stamp;
 pub struct Attempt {
     /// The connection's number, from 1.
     pub conn: u64,
+    /// Whose TCP made it.
+    pub maker: Maker,
     /// When its request was sent, relative to the trigger.
     pub cohort: Cohort,
     /// The source address; none where no socket got one.
@@ -37,6 +39,25 @@ pub struct Attempt {
     pub ended: Stamp,
     /// TCP_INFO just before the socket was closed.
     pub info: Option<TcpInfo>,
+}
+
+/// Whose TCP made a connection: the column `engine`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Maker {
+    /// The kernel's: `socket`.
+    Socket,
+    /// Our own: `raw`.
+    Raw,
+}
+
+impl Maker {
+    /// The word for it in columns.
+    pub fn word(self) -> &'static str {
+        match self {
+            Maker::Socket => "socket",
+            Maker::Raw => "raw",
+        }
+    }
 }
 
 /// When a connection's request is sent.
@@ -88,6 +109,8 @@ pub enum SocketEnd {
     Deadline,
     /// The response was complete or no HTTP, and nothing more was waited for.
     Enough,
+    /// Nothing was ever to be asked, and the connection had been seen for as long as was wanted.
+    Left,
     /// The run was interrupted.
     Interrupted,
 }
@@ -178,9 +201,11 @@ impl Attempt {
     pub fn errno(&self) -> Option<Errno> {
         match self.end {
             SocketEnd::Failed(failure) => Some(failure.errno),
-            SocketEnd::Eof | SocketEnd::Deadline | SocketEnd::Enough | SocketEnd::Interrupted => {
-                None
-            }
+            SocketEnd::Eof
+            | SocketEnd::Deadline
+            | SocketEnd::Enough
+            | SocketEnd::Left
+            | SocketEnd::Interrupted => None,
         }
     }
 }
@@ -203,6 +228,7 @@ pub fn facts(attempt: &Attempt) -> Facts {
         SocketEnd::Deadline => facts.deadline = at,
         SocketEnd::Interrupted => facts.abandoned = at,
         SocketEnd::Enough => {}
+        SocketEnd::Left => facts.client_gone = at,
         SocketEnd::Failed(Failure { call, errno }) => match (call, errno) {
             (Call::Socket, _) => facts.local_error = at,
             (Call::Connect, Errno::Refused) => facts.refusal = at,

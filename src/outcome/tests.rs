@@ -117,8 +117,29 @@ fn what_our_own_interrupt_brings_about_is_nobodys_loss() {
     let abandoned = Watch::Live {
         deadline: None,
         abandoned: Some(Stamp(5 * TICK - 1)),
+        left: None,
     };
     assert_eq!(decision(&flow, abandoned).outcome, Outcome::Unfinished);
+}
+
+#[test]
+fn a_connection_that_was_to_ask_nothing_ends_with_what_came_first() {
+    let left = Watch::Live {
+        deadline: None,
+        abandoned: None,
+        left: Some(Stamp(3 * TICK)),
+    };
+    for (script, outcome) in [
+        (">S <S. >R", Outcome::ClientClosed),
+        (">S <S. >. >R.", Outcome::ClientClosed),
+        (">S <S. >. >F. <F. >.", Outcome::ClientClosed),
+        (">S <S. >. <R", Outcome::ResetOnConnect),
+        (">S <S. >. <F. >. >F. <.", Outcome::ClosedEmpty),
+        (">S <R.", Outcome::Refused),
+    ] {
+        let flow = play(script);
+        assert_eq!(decision(&flow, left).outcome, outcome, "{script}");
+    }
 }
 
 #[test]
@@ -554,6 +575,7 @@ mod socket_alone {
     fn attempt(end: SocketEnd) -> Attempt {
         Attempt {
             conn: 1,
+            maker: Maker::Socket,
             cohort: Cohort::Steady,
             local: None,
             peer: crate::flow::script::ends().server,
@@ -647,6 +669,13 @@ mod socket_alone {
             attempt.response.complete = Some(Stamp(21));
             assert_eq!(outcome(&attempt), Outcome::Served, "{end:?}");
         }
+    }
+
+    #[test]
+    fn a_connection_that_was_to_ask_nothing_is_the_clients_to_close() {
+        let left = connected(SocketEnd::Left);
+        assert_eq!(outcome(&left), Outcome::ClientClosed);
+        assert_eq!(outcome(&left).is_lost(), None);
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub enum Watch {
         deadline: Option<Stamp>,
         /// When the run was interrupted under it.
         abandoned: Option<Stamp>,
+        /// When the probe closed it, having meant to ask nothing.
+        left: Option<Stamp>,
     },
     /// Somebody's connection in a capture: a client that ends first has given up, for all we know.
     Capture,
@@ -27,7 +29,8 @@ pub fn facts(flow: &Flow, watch: Watch) -> Facts {
         Watch::Live {
             deadline,
             abandoned,
-        } => (deadline, abandoned, None),
+            left,
+        } => (deadline, abandoned, left),
         Watch::Capture => (None, None, given_up(flow)),
     };
     let end_unseen = match watch {

@@ -32,6 +32,7 @@ fn told_by(flow: &Flow, port: u16, trace: Vec<Noted>) -> Account {
     let live = Watch::Live {
         deadline: None,
         abandoned: None,
+        left: None,
     };
     Account {
         run_id: None,

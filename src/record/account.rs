@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use crate::flow::Protocol;
 use crate::kernel::Sides;
-use crate::outcome::{Attempt, Call, Cohort, Errno, Failure, Response, SocketEnd, TcpInfo};
+use crate::outcome::{Attempt, Call, Cohort, Errno, Failure, Maker, Response, SocketEnd, TcpInfo};
 use crate::time::Stamp;
 use crate::wire::Ends;
 
@@ -116,14 +116,18 @@ fn write_socket(text: &mut String, attempt: &Attempt, last: Stamp) -> fmt::Resul
     let since = |at: Option<Stamp>| at.map(|at| at.since(last));
     let Attempt {
         conn,
+        maker,
         cohort,
         request_len,
         written,
         response,
         ..
     } = attempt;
-    let cohort = cohort.word();
-    write!(text, "{SOCKET_MARK}conn={conn} cohort={cohort}")?;
+    let (engine, cohort) = (maker.word(), cohort.word());
+    write!(
+        text,
+        "{SOCKET_MARK}conn={conn} engine={engine} cohort={cohort}"
+    )?;
     pair(text, "due", since(attempt.due))?;
     pair(text, "opened", since(Some(attempt.opened)))?;
     pair(text, "connected", since(attempt.connected))?;
@@ -167,6 +171,7 @@ pub fn to_socket(text: &str, ends: Ends, last: Stamp) -> Option<(Attempt, Sides)
         "eof" => SocketEnd::Eof,
         "deadline" => SocketEnd::Deadline,
         "enough" => SocketEnd::Enough,
+        "left" => SocketEnd::Left,
         "interrupted" => SocketEnd::Interrupted,
         "failed" => SocketEnd::Failed(Failure {
             call: to_call(pairs.word("call")?)?,
@@ -177,6 +182,12 @@ pub fn to_socket(text: &str, ends: Ends, last: Stamp) -> Option<(Attempt, Sides)
     let retransmits: Option<u32> = pairs.number("retransmits");
     let attempt = Attempt {
         conn: pairs.number("conn")?,
+        maker: match pairs.word("engine") {
+            // Before there was a second one.
+            None | Some("socket") => Maker::Socket,
+            Some("raw") => Maker::Raw,
+            Some(_) => return None,
+        },
         cohort: match pairs.word("cohort")? {
             "steady" => Cohort::Steady,
             "idle" => Cohort::Idle,
@@ -215,6 +226,7 @@ fn end_word(end: SocketEnd) -> &'static str {
         SocketEnd::Failed(_) => "failed",
         SocketEnd::Deadline => "deadline",
         SocketEnd::Enough => "enough",
+        SocketEnd::Left => "left",
         SocketEnd::Interrupted => "interrupted",
     }
 }
@@ -294,6 +306,7 @@ mod tests {
     fn attempt(end: SocketEnd) -> Attempt {
         Attempt {
             conn: 12,
+            maker: Maker::Raw,
             cohort: Cohort::Idle,
             local: Some(ends().client),
             peer: ends().server,
@@ -334,6 +347,7 @@ mod tests {
             SocketEnd::Eof,
             SocketEnd::Deadline,
             SocketEnd::Enough,
+            SocketEnd::Left,
             SocketEnd::Interrupted,
         ];
         ends.into_iter().for_each(|end| assert_kept(&attempt(end)));
@@ -366,7 +380,7 @@ mod tests {
         assert_kept(&bare);
         assert_eq!(
             of_socket(&bare, &Sides::default(), LAST),
-            "probe.socket conn=12 cohort=steady opened=-3999999877 request_len=181 written=100 read=0 \
+            "probe.socket conn=12 engine=raw cohort=steady opened=-3999999877 request_len=181 written=100 read=0 \
              responses=0 ended=1000000000 end=deadline"
         );
         assert_kept(&Attempt {
@@ -414,7 +428,7 @@ mod tests {
             "probe.socket",
             "probe.socket conn=1",
             "conn=12 cohort=steady",
-            "probe.socket conn=12 cohort=steady opened=1 request_len=1 written=1 read=0 \
+            "probe.socket conn=12 engine=raw cohort=steady opened=1 request_len=1 written=1 read=0 \
              responses=0 ended=1 end=failed call=connect",
         ] {
             assert!(to_socket(text, ends(), LAST).is_none(), "{text}");

@@ -9,7 +9,7 @@ use super::{Caveats, Record, RecordTimes, Steps, Vantages};
 use crate::cause::{self, Proof};
 use crate::flow::{Flow, FlowTable, Protocol};
 use crate::kernel::{DiagSide, Life, Tables};
-use crate::outcome::{Attempt, Outcome, SocketEnd, Watch, decide, socket_facts, wire_facts};
+use crate::outcome::{Attempt, Maker, Outcome, SocketEnd, Watch, decide, socket_facts, wire_facts};
 use crate::time::Stamp;
 use crate::wire::{Ends, IcmpError, Segment};
 
@@ -245,6 +245,7 @@ pub(super) fn record(attempt: &Attempt, flow: Option<&Flow>, watched: bool) -> R
     let watch = Watch::Live {
         deadline: ended_by(SocketEnd::Deadline),
         abandoned: ended_by(SocketEnd::Interrupted),
+        left: ended_by(SocketEnd::Left),
     };
     let wire = flow.map(|flow| decide(&wire_facts(flow, watch)));
     // The socket wrote, and the wire never showed it.
@@ -266,19 +267,23 @@ pub(super) fn record(attempt: &Attempt, flow: Option<&Flow>, watched: bool) -> R
     };
     let mut record = Record {
         cohort: Some(attempt.cohort),
+        maker: Some(attempt.maker),
         src: attempt.local,
         socket_outcome: differs.then_some(socket.outcome),
         evidence: Vantages {
-            socket: true,
+            // Our own TCP sees what it does on the wire.
+            socket: attempt.maker == Maker::Socket,
             wire: flow.is_some(),
             ..Vantages::default()
         },
         caveats,
         failure: match attempt.end {
             SocketEnd::Failed(failure) => Some(failure),
-            SocketEnd::Eof | SocketEnd::Deadline | SocketEnd::Enough | SocketEnd::Interrupted => {
-                None
-            }
+            SocketEnd::Eof
+            | SocketEnd::Deadline
+            | SocketEnd::Enough
+            | SocketEnd::Left
+            | SocketEnd::Interrupted => None,
         },
         http_status: attempt.response.status,
         requests: Some(u32::from(attempt.written > 0)),

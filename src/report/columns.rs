@@ -139,7 +139,7 @@ pub(crate) const COLUMNS: &[Column] = &[
     column("run_id", |_, run| Cell::Text(Cow::Borrowed(&run.run_id))),
     column("conn", |r, _| number(Some(r.conn))),
     column("cohort", |r, _| word(r.cohort.map(|c| c.word()))),
-    column("engine", |r, _| word(r.evidence.socket.then_some("socket"))),
+    column("engine", |r, _| word(r.maker.map(|m| m.word()))),
     column("src_addr", |r, _| address(r.src)),
     column("src_port", |r, _| number(r.src.map(|a| a.port()))),
     column("dst_addr", |r, _| address(Some(r.dst))),

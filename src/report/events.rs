@@ -147,7 +147,7 @@ fn socket_rows(attempt: &Attempt) -> Vec<Row> {
             )
         }
         SocketEnd::Deadline => ("deadline", None),
-        SocketEnd::Enough => ("close", None),
+        SocketEnd::Enough | SocketEnd::Left => ("close", None),
         SocketEnd::Interrupted => ("interrupted", None),
     };
     rows.push(Row {

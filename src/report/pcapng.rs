@@ -217,7 +217,9 @@ mod tests {
     use crate::flow::Protocol;
     use crate::kernel::{Act, DiagSide, Reset, ResetBy, Sides, TraceSide, Unread};
     use crate::observe::capture::{CaptureReader, Content};
-    use crate::outcome::{Attempt, Call, Cohort, Errno, Failure, Response, SocketEnd, TcpInfo};
+    use crate::outcome::{
+        Attempt, Call, Cohort, Errno, Failure, Maker, Response, SocketEnd, TcpInfo,
+    };
     use crate::record::account::{RunAccount, of_socket};
     use crate::report::documented;
 
@@ -343,6 +345,7 @@ mod tests {
         let at = Some(AT);
         let socket = Attempt {
             conn: 1,
+            maker: Maker::Socket,
             cohort: Cohort::Steady,
             local: Some(server),
             peer: server,

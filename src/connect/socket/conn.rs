@@ -12,7 +12,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use crate::connect::answer::Answer;
 use crate::connect::request::Template;
 use crate::connect::{Job, Opening};
-use crate::outcome::{Attempt, Call, Cohort, Errno, Failure, SocketEnd};
+use crate::outcome::{Attempt, Call, Cohort, Errno, Failure, Maker, SocketEnd};
 use crate::sys;
 use crate::time::{Clock, Stamp};
 
@@ -85,7 +85,7 @@ impl Conn {
         clock: &Clock,
     ) -> Result<Conn, Failed> {
         let target = job.target;
-        let mut attempt = opening.attempt(target, clock.now());
+        let mut attempt = opening.attempt(Maker::Socket, target, clock.now());
         let fail = |mut attempt: Attempt, call, error: io::Error| {
             let errno = classify(&error);
             attempt.end = SocketEnd::Failed(Failure { call, errno });

@@ -236,7 +236,7 @@ fn other_servers_are_left_alone_where_one_is_named() {
 mod of_a_run {
     use super::*;
     use crate::kernel::Sides;
-    use crate::outcome::{Attempt, Cohort, Response, SocketEnd};
+    use crate::outcome::{Attempt, Cohort, Maker, Response, SocketEnd};
     use crate::record::account::of_socket;
 
     fn run(connections: u64) -> RunAccount {
@@ -254,6 +254,7 @@ mod of_a_run {
     fn given_up(conn: u64, last: Stamp, after: Duration) -> String {
         let attempt = Attempt {
             conn,
+            maker: Maker::Socket,
             cohort: Cohort::Steady,
             local: Some(ends().client),
             peer: ends().server,

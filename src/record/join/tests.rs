@@ -12,6 +12,7 @@ fn attempt(conn: u64, opened: i64, end: SocketEnd, ended: i64) -> Attempt {
     let local = Some(ends().client);
     Attempt {
         conn,
+        maker: Maker::Socket,
         cohort: Cohort::Steady,
         local,
         peer: ends().server,
