@@ -2,6 +2,7 @@
 //! the kernel's own sockets. What came of it is left to [`outcome`](crate::outcome).
 
 mod answer;
+pub mod raw;
 pub(crate) mod request;
 mod roster;
 pub(crate) mod schedule;

@@ -8,7 +8,7 @@ mod plan;
 
 // The server, one of our own among them, is started and signalled; connections are made; both are
 // watched.
-mod connect;
+pub mod connect;
 mod observe;
 mod prefork;
 mod target;

@@ -18,6 +18,7 @@ const PURE: &[&str] = &[
     "record",
     "summary",
     "reconcile",
+    "connect/raw/engine",
 ];
 
 /// What they may take from the crate besides each other: a type that is a number of nanoseconds.

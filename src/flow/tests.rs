@@ -134,6 +134,7 @@ fn a_reset_is_active_when_it_looks_like_its_connection() {
         bytes: 12,
         timestamps: Some((1, 2)),
         window_scale: None,
+        ..Options::default()
     };
     let kind = |script: &str, change: &dyn Fn(&mut Segment)| {
         let mut segments = segments(script);

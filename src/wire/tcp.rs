@@ -47,6 +47,10 @@ pub struct Options {
     pub timestamps: Option<(u32, u32)>,
     /// The window scale's shift (RFC 7323), at most 14.
     pub window_scale: Option<u8>,
+    /// The largest payload that the sender of a SYN takes in a segment (RFC 9293 3.7.1).
+    pub mss: Option<u16>,
+    /// Whether selective acknowledgments may be sent to it (RFC 2018 2).
+    pub sack_permitted: bool,
 }
 
 impl Segment<'_> {
@@ -125,7 +129,9 @@ pub(super) fn parse(
 fn read_options(mut rest: &[u8], area: usize) -> Options {
     const END: u8 = 0;
     const NOP: u8 = 1;
+    const MSS: u8 = 2;
     const WINDOW_SCALE: u8 = 3;
+    const SACK_PERMITTED: u8 = 4;
     const TIMESTAMPS: u8 = 8;
     let mut options = Options {
         bytes: u8::try_from(area).unwrap_or(u8::MAX),
@@ -155,6 +161,8 @@ fn read_options(mut rest: &[u8], area: usize) -> Options {
         match (*kind, &option[2..]) {
             // RFC 7323 2.3: a shift above 14 must be used as 14.
             (WINDOW_SCALE, [shift]) => options.window_scale = Some((*shift).min(14)),
+            (MSS, &[high, low]) => options.mss = Some(u16::from_be_bytes([high, low])),
+            (SACK_PERMITTED, []) => options.sack_permitted = true,
             (TIMESTAMPS, &[a, b, c, d, e, f, g, h]) => {
                 let value = u32::from_be_bytes([a, b, c, d]);
                 let echo = u32::from_be_bytes([e, f, g, h]);
