@@ -14,7 +14,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::filter;
 use super::order::Order;
 use super::route::Route;
-use crate::sys::ring::{Layout, Ring, Tap};
+use crate::sys::ring::v3::{Layout, Ring};
+use crate::sys::ring::{self, Tap};
 use crate::sys::timespec;
 use crate::time::{Clock, Stamp};
 use crate::wire::{self, Packet};
@@ -93,7 +94,7 @@ pub(crate) struct PacketVantage {
 impl PacketTap {
     /// Whether this user may open one at all.
     pub(crate) fn may_open() -> io::Result<()> {
-        Ring::may_open()
+        ring::may_open()
     }
 
     /// Opens the ring; when this returns every packet to or from `target` is seen. Needs

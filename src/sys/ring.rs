@@ -1,25 +1,14 @@
-//! A packet socket with a memory-mapped TPACKET_V3 receive ring (Documentation/networking/
-//! packet_mmap.rst): the kernel fills blocks of packets, we hand each block back when it is read.
+//! Packet sockets with a memory-mapped receive ring (packet(7), Documentation/networking/
+//! packet_mmap.rst): what all of them share. How the kernel fills a ring and how it is read is left
+//! to the ring's version.
+
+pub(crate) mod v3;
 
 use std::ffi::c_void;
 use std::io;
-use std::mem::{offset_of, zeroed};
+use std::mem::zeroed;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicU32, Ordering};
-
-use crate::time::Stamp;
-
-/// How a ring is laid out.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Layout {
-    /// Bytes in a block; a multiple of the page size.
-    pub(crate) block_bytes: u32,
-    /// Blocks in the ring.
-    pub(crate) blocks: u32,
-    /// A block that is not full is handed over after so many milliseconds.
-    pub(crate) retire_ms: u32,
-}
 
 /// What a ring is to receive.
 #[derive(Clone, Copy, Debug)]
@@ -32,15 +21,6 @@ pub(crate) struct Tap<'a> {
     pub(crate) received_only: bool,
 }
 
-/// A packet socket with its ring. Dropping it closes both.
-pub(crate) struct Ring {
-    socket: OwnedFd,
-    map: NonNull<u8>,
-    layout: Layout,
-    next: u32,
-    stats: RingStats,
-}
-
 /// What the kernel counted, since the ring was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RingStats {
@@ -50,31 +30,28 @@ pub(crate) struct RingStats {
     pub(crate) drops: u64,
 }
 
-/// A frame in the ring.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Frame<'a> {
-    /// The kernel's stamp.
-    pub(crate) at: Stamp,
-    /// Bytes on the wire from the network header on.
-    pub(crate) len: usize,
-    /// Those that were captured.
-    pub(crate) bytes: &'a [u8],
+/// Whether this user may open one: CAP_NET_RAW, in the user name space of the network's.
+pub(crate) fn may_open() -> io::Result<()> {
+    packet_socket().map(drop)
+}
+
+/// A packet socket and the memory that it shares with the kernel. Dropping it closes both.
+struct Mapped {
+    socket: OwnedFd,
+    map: NonNull<u8>,
+    bytes: usize,
+    stats: RingStats,
 }
 
 // SAFETY: the mapping is owned by the ring alone and may be read from any one thread.
-unsafe impl Send for Ring {}
+unsafe impl Send for Mapped {}
 
-impl Ring {
-    /// Opens the ring; from then on it receives. Needs CAP_NET_RAW.
-    pub(crate) fn open(tap: &Tap<'_>, layout: Layout) -> io::Result<Ring> {
+impl Mapped {
+    /// A socket of the ring's version that lets through what `tap` asks for; it receives nothing yet.
+    fn socket(tap: &Tap<'_>, version: libc::tpacket_versions) -> io::Result<OwnedFd> {
         let socket = packet_socket()?;
         let on: libc::c_int = 1;
-        set(
-            &socket,
-            libc::SOL_PACKET,
-            libc::PACKET_VERSION,
-            &libc::tpacket_versions::TPACKET_V3,
-        )?;
+        set(&socket, libc::SOL_PACKET, libc::PACKET_VERSION, &version)?;
         // Packets are then stamped once for every capture on the host, where the kernel can: those
         // sent, and those received without a time of departure. A TCP segment that comes by loopback
         // or veth still carries its sender's; each capture stamps it when it gets to it (skb_tstamp
@@ -84,21 +61,18 @@ impl Ring {
             set(&socket, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &on)?;
         }
         attach(&socket, tap.filter)?;
-        let request = libc::tpacket_req3 {
-            tp_block_size: layout.block_bytes,
-            tp_block_nr: layout.blocks,
-            tp_frame_size: 2048,
-            tp_frame_nr: layout.block_bytes / 2048 * layout.blocks,
-            tp_retire_blk_tov: layout.retire_ms,
-            tp_sizeof_priv: 0,
-            tp_feature_req_word: 0,
-        };
-        set(&socket, libc::SOL_PACKET, libc::PACKET_RX_RING, &request)?;
+        Ok(socket)
+    }
+
+    /// Asks for the ring (`request` is of the version's own type), maps its `bytes` and begins to
+    /// receive.
+    fn open<R>(socket: OwnedFd, request: &R, bytes: usize, tap: &Tap<'_>) -> io::Result<Mapped> {
+        set(&socket, libc::SOL_PACKET, libc::PACKET_RX_RING, request)?;
         // SAFETY: maps the ring just asked for, in full; a fresh mapping aliases nothing.
         let map = unsafe {
             libc::mmap(
                 ptr::null_mut(),
-                layout.bytes(),
+                bytes,
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_SHARED,
                 socket.as_raw_fd(),
@@ -108,20 +82,14 @@ impl Ring {
         let map = NonNull::new(map)
             .filter(|m| m.as_ptr() != libc::MAP_FAILED)
             .ok_or_else(io::Error::last_os_error)?;
-        let ring = Ring {
+        let mapped = Mapped {
             socket,
             map: map.cast(),
-            layout,
-            next: 0,
+            bytes,
             stats: RingStats::default(),
         };
-        ring.bind(tap.interface)?;
-        Ok(ring)
-    }
-
-    /// Whether this user may open one: CAP_NET_RAW, in the user name space of the network's.
-    pub(crate) fn may_open() -> io::Result<()> {
-        packet_socket().map(drop)
+        mapped.bind(tap.interface)?;
+        Ok(mapped)
     }
 
     fn bind(&self, interface: u32) -> io::Result<()> {
@@ -141,73 +109,9 @@ impl Ring {
         Ok(())
     }
 
-    /// Hands the frames of the next full block to `each`; false where no block is full.
-    pub(crate) fn read_block(&mut self, mut each: impl FnMut(Frame<'_>)) -> bool {
-        let block = self.block(self.next);
-        // SAFETY: every block begins with a tpacket_block_desc; the status is shared with the
-        // kernel and is therefore only touched as an atomic.
-        let (status, header) = unsafe {
-            let header = &raw const (*block.cast::<libc::tpacket_block_desc>().as_ptr()).hdr.bh1;
-            let status = (&raw const (*header).block_status).cast::<AtomicU32>();
-            (&*status, header)
-        };
-        // Acquire: what the kernel wrote before it set the status is visible behind this.
-        if status.load(Ordering::Acquire) & libc::TP_STATUS_USER == 0 {
-            return false;
-        }
-        // SAFETY: the block is ours until its status is given back.
-        let (count, first) = unsafe { ((*header).num_pkts, (*header).offset_to_first_pkt) };
-        let mut offset = first as usize;
-        for _ in 0..count {
-            let Some((frame, step)) = self.frame(block, offset) else {
-                break;
-            };
-            each(frame);
-            offset += step;
-        }
-        // Release: our reads are done before the kernel may write again.
-        status.store(libc::TP_STATUS_KERNEL, Ordering::Release);
-        self.next = (self.next + 1) % self.layout.blocks;
-        true
-    }
-
-    fn block(&self, index: u32) -> NonNull<u8> {
-        // SAFETY: `index` is below the number of blocks, so this stays inside the mapping.
-        unsafe {
-            self.map
-                .add(index as usize * self.layout.block_bytes as usize)
-        }
-    }
-
-    /// The frame at `offset` of a block that is ours, and how far on the next one stands. None
-    /// where the kernel's own numbers would lead out of the block.
-    fn frame(&self, block: NonNull<u8>, offset: usize) -> Option<(Frame<'_>, usize)> {
-        let end = self.layout.block_bytes as usize;
-        let header_end = offset.checked_add(size_of::<libc::tpacket3_hdr>())?;
-        if header_end > end {
-            return None;
-        }
-        // SAFETY: the header lies inside the block, aligned by the kernel to TPACKET_ALIGNMENT.
-        let header = unsafe { &*block.as_ptr().add(offset).cast::<libc::tpacket3_hdr>() };
-        let start = offset.checked_add(usize::from(header.tp_net))?;
-        let len = header.tp_snaplen as usize;
-        if start.checked_add(len)? > end {
-            return None;
-        }
-        // SAFETY: the range was checked to lie inside the block, which the kernel leaves alone
-        // until its status is given back; the borrow of `self` keeps the mapping.
-        let bytes = unsafe { std::slice::from_raw_parts(block.as_ptr().add(start), len) };
-        let at = i64::from(header.tp_sec) * 1_000_000_000 + i64::from(header.tp_nsec);
-        let frame = Frame {
-            at: Stamp(at),
-            len: header.tp_len as usize,
-            bytes,
-        };
-        Some((frame, header.tp_next_offset as usize))
-    }
-
     /// What the kernel counted so far.
-    pub(crate) fn stats(&mut self) -> io::Result<RingStats> {
+    fn stats(&mut self) -> io::Result<RingStats> {
+        // The longest of the versions: the kernel fills in what its own has (packet_getsockopt).
         // SAFETY: all-zero is a valid value; the kernel fills it up to the length given.
         let mut now: libc::tpacket_stats_v3 = unsafe { zeroed() };
         let mut len = socklen_of(&now);
@@ -228,24 +132,18 @@ impl Ring {
     }
 }
 
-impl AsFd for Ring {
+impl AsFd for Mapped {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }
 
-impl Drop for Ring {
+impl Drop for Mapped {
     fn drop(&mut self) {
         // SAFETY: unmaps what open() mapped; no frame outlives its borrow of the ring.
         unsafe {
-            libc::munmap(self.map.as_ptr().cast(), self.layout.bytes());
+            libc::munmap(self.map.as_ptr().cast(), self.bytes);
         }
-    }
-}
-
-impl Layout {
-    fn bytes(self) -> usize {
-        self.block_bytes as usize * self.blocks as usize
     }
 }
 
@@ -298,7 +196,3 @@ fn check(result: i32) -> io::Result<i32> {
         Ok(result)
     }
 }
-
-// The block header's status is read and written as an AtomicU32 in place.
-const _: () =
-    assert!(offset_of!(libc::tpacket_hdr_v1, block_status) % align_of::<AtomicU32>() == 0);
