@@ -4,7 +4,7 @@
 
 pub(crate) mod capture;
 pub(crate) mod diag;
-mod filter;
+pub(crate) mod filter;
 mod order;
 pub(crate) mod packet;
 pub(crate) mod route;

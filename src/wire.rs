@@ -1,6 +1,7 @@
 //! From bytes to segments: one IP packet in, one [`Packet`] out, lengths as they were on the wire.
 //! What the segments of a connection mean together is left to [`flow`](crate::flow).
 
+mod checksum;
 mod digest;
 mod icmp;
 mod ip;
@@ -14,6 +15,7 @@ use pnet_packet::ip::IpNextHeaderProtocols;
 
 use crate::time::Stamp;
 
+pub use checksum::checksums_are_right;
 pub use digest::{Digest, Likeness};
 pub use icmp::IcmpError;
 pub use tcp::{Options, Segment};

@@ -35,7 +35,7 @@ enum Line {
 }
 
 /// The program for `target`; of an accepted packet `snap` bytes are kept.
-pub(super) fn program(target: SocketAddr, snap: u32) -> Vec<sock_filter> {
+pub(crate) fn program(target: SocketAddr, snap: u32) -> Vec<sock_filter> {
     let mut lines = match target.ip() {
         IpAddr::V4(ip) => ipv4(u32::from(ip), target.port().into()),
         IpAddr::V6(ip) => ipv6(ip.octets(), target.port().into()),

@@ -1,7 +1,8 @@
 //! Packet sockets with a memory-mapped receive ring (packet(7), Documentation/networking/
 //! packet_mmap.rst): what all of them share. How the kernel fills a ring and how it is read is left
-//! to the ring's version.
+//! to the ring's version: [`v2`] hands over frame by frame, [`v3`] blocks of frames.
 
+pub(crate) mod v2;
 pub(crate) mod v3;
 
 use std::ffi::c_void;

@@ -72,6 +72,17 @@ pub(crate) fn defer_accept(listener: &impl AsFd, seconds: i32) -> io::Result<()>
     set_int(listener, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, seconds)
 }
 
+/// Has a TCP socket drop every segment whose TTL or hop limit is below 255, before it is looked at
+/// and without an answer (tcp_v4_rcv, tcp_v6_rcv: TCPMINTTLDROP). Of a dual-stack socket both are to
+/// be set. Needs no privilege.
+pub(crate) fn drop_below_ttl_255(socket: &impl AsFd, ipv6: bool) -> io::Result<()> {
+    set_int(socket, libc::IPPROTO_IP, libc::IP_MINTTL, 255)?;
+    if ipv6 {
+        set_int(socket, libc::IPPROTO_IPV6, libc::IPV6_MINHOPCOUNT, 255)?;
+    }
+    Ok(())
+}
+
 fn set_int(socket: &impl AsFd, level: i32, name: i32, value: libc::c_int) -> io::Result<()> {
     // SAFETY: `value` is an int, and readable for the length given.
     let result = unsafe {
