@@ -1,7 +1,7 @@
 //! What must hold of any packet.
 
 use crate::time::Stamp;
-use crate::wire::{Packet, ParseError, parse};
+use crate::wire::{Packet, ParseError, checksums_are_right, parse};
 
 /// Takes the frame's length (two bytes), how many bytes of the packet a shorter capture would have
 /// (two bytes), and the packet.
@@ -14,6 +14,7 @@ pub fn packet(data: &[u8]) {
     let cut = usize::from(u16::from_be_bytes([c0, c1])) % (bytes.len() + 1);
     let short = parse(Stamp(0), &bytes[..cut], frame_len);
     agree(&whole, &short);
+    sums_agree(bytes, cut, frame_len);
     let Ok(Packet::Segment(segment)) = &whole else {
         return;
     };
@@ -25,6 +26,15 @@ pub fn packet(data: &[u8]) {
     if segment.cut() == 0 {
         let padded = [bytes, &[0xaa; 6]].concat();
         agree(&parse(Stamp(0), &padded, frame_len), &whole);
+    }
+}
+
+/// Of a checksum a shorter capture can only know less.
+fn sums_agree(bytes: &[u8], cut: usize, frame_len: usize) {
+    for transport in [true, false] {
+        let whole = checksums_are_right(bytes, frame_len, transport);
+        let short = checksums_are_right(&bytes[..cut], frame_len, transport);
+        assert!(short.is_none() || short == whole);
     }
 }
 
