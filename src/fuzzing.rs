@@ -2,11 +2,13 @@
 //! panics where something that must always hold does not. Part of the library only when it is built
 //! for fuzzing, and of its tests, which hold the kept inputs to the same.
 
+mod engine;
 mod file;
 mod packet;
 mod rows;
 mod script;
 
+pub use engine::engine;
 pub use file::file;
 pub use packet::packet;
 pub use script::script;
@@ -58,5 +60,10 @@ mod tests {
     #[test]
     fn all_that_must_hold_of_connections_holds_of_the_kept_ones() {
         hold("capture", super::script);
+    }
+
+    #[test]
+    fn all_that_must_hold_of_the_engine_holds_of_the_kept_scripts() {
+        hold("engine", super::engine);
     }
 }

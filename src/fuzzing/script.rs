@@ -36,7 +36,7 @@ const TEXTS: &[&[u8]] = &[
 ];
 
 /// How far apart two packets are: from nothing to longer than a flow is waited for.
-const GAPS_NS: [i64; 8] = [
+pub(super) const GAPS_NS: [i64; 8] = [
     0,
     1,
     1_000,
@@ -184,7 +184,7 @@ fn tcp(ports: [u16; 2], numbers: [u32; 2], flags: u8, extra: u8, payload: &[u8])
 }
 
 /// Mostly nothing; else a little, to either side, or much.
-fn offset(byte: u8) -> u32 {
+pub(super) fn offset(byte: u8) -> u32 {
     match byte.cast_signed() {
         i8::MIN => 0x7fff_ffff,
         i8::MAX => 0x0010_0001,

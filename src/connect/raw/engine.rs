@@ -24,7 +24,7 @@ use crate::time::Stamp;
 use crate::wire::{IcmpError, Segment};
 
 pub use connection::{State, Status};
-pub use packet::{SackBlocks, SendOptions, Transmit, has_valid_checksums};
+pub use packet::{SackBlocks, SendOptions, Transmit};
 
 use connection::Connection;
 use places::Places;
@@ -159,6 +159,7 @@ impl Engine {
     /// An engine without connections.
     pub fn new(config: Config) -> Engine {
         let config = Config {
+            mss: config.mss.min(packet::MAX_MSS),
             window_scale: config.window_scale.min(number::MAX_SHIFT),
             ..config
         };
@@ -231,7 +232,8 @@ impl Engine {
     /// Takes a segment of the server's; what of its payload, and of what was kept from earlier ones, is
     /// in order now goes to `deliver`. Returns whose it was. A segment to a port whose connection is
     /// gone draws a RST (RFC 9293 3.10.7.1), unless that connection was forgotten; one to a port that
-    /// never had any draws nothing. Checksums are not looked at: see [`has_valid_checksums`].
+    /// never had any draws nothing. Checksums are not looked at: see
+    /// [`checksums_are_right`](crate::wire::checksums_are_right).
     pub fn handle_segment(
         &mut self,
         now: Stamp,
@@ -283,10 +285,10 @@ impl Engine {
             let id = due.id;
             self.with(now, id, |connection, desk| connection.expire(desk, due.at));
         }
-        let connections = &self.connections;
+        let connections = &mut self.connections;
         self.timers.tidy(|due| {
-            let connection = connections.get(due.id.slot());
-            connection.is_some_and(|c| c.awaits(due))
+            let connection = connections.get_mut(due.id.slot());
+            connection.is_some_and(|connection| connection.keeps(due))
         });
     }
 
@@ -324,6 +326,14 @@ impl Engine {
             self.free.push(id.slot);
         }
         Some((id, event))
+    }
+
+    /// The connection that `client` has.
+    pub fn find(&mut self, client: SocketAddr) -> Option<Id> {
+        let place = self.places.find(client)?;
+        let slot = self.places.slot(place)?;
+        let generation = self.connections[slot as usize].generation();
+        Some(Id { slot, generation })
     }
 
     /// How a connection stands; none where it is gone.

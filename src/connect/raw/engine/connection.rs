@@ -347,9 +347,15 @@ impl Connection {
             .timeout(self.has(Marks::SYN_AGAIN), self.backoff)
     }
 
-    /// Whether a timer's entry is the one it waits for.
-    pub(super) fn awaits(&self, due: &Due) -> bool {
-        self.generation == due.id.generation && self.armed == due.at && self.due != NEVER
+    /// Whether it has something to do at a timer's entry; where it has not, the entry may go.
+    pub(super) fn keeps(&mut self, due: &Due) -> bool {
+        if self.generation != due.id.generation || self.armed != due.at {
+            return false;
+        }
+        if self.due == NEVER {
+            self.armed = NEVER;
+        }
+        self.due != NEVER
     }
 
     /// Begins to measure a round trip: until what ends at `offset` is acknowledged.

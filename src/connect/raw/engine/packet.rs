@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use pnet_packet::ip::IpNextHeaderProtocols;
-use pnet_packet::ipv4::{self, Ipv4Flags, Ipv4Packet, MutableIpv4Packet};
-use pnet_packet::ipv6::{Ipv6Packet, MutableIpv6Packet};
-use pnet_packet::tcp::{self, MutableTcpPacket, TcpPacket};
+use pnet_packet::ipv4::{self, Ipv4Flags, MutableIpv4Packet};
+use pnet_packet::ipv6::MutableIpv6Packet;
+use pnet_packet::tcp::{self, MutableTcpPacket};
 
 use super::Id;
 use crate::wire::Flags;
@@ -16,6 +16,8 @@ const TTL: u8 = 64;
 const V4_HEADER: usize = 20;
 const V6_HEADER: usize = 40;
 const TCP_HEADER: usize = 20;
+/// The largest packet is 65,535 bytes long (RFC 791 3.1).
+pub(super) const MAX_MSS: u16 = u16::MAX - 40;
 
 /// A segment to send. Its payload is the caller's: `payload` says which bytes of what was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -230,30 +232,4 @@ impl Transmit {
         tcp.set_window(self.window);
         Some(tcp)
     }
-}
-
-/// Whether a whole packet's checksums are right, IPv4's own and TCP's. Packets that never left the
-/// host have none filled in (TP_STATUS_CSUMNOTREADY): ask of others alone. False where it is no whole
-/// TCP packet right behind its IP header.
-pub fn has_valid_checksums(packet: &[u8]) -> bool {
-    let checked = || {
-        if packet.first()? >> 4 == 4 {
-            let ip = Ipv4Packet::new(packet)?;
-            let header = usize::from(ip.get_header_length()) * 4;
-            let tcp = packet.get(header..usize::from(ip.get_total_length()))?;
-            let tcp = TcpPacket::new(tcp)?;
-            let right = ipv4::checksum(&ip) == ip.get_checksum()
-                && tcp::ipv4_checksum(&tcp, &ip.get_source(), &ip.get_destination())
-                    == tcp.get_checksum();
-            Some(right && ip.get_next_level_protocol() == IpNextHeaderProtocols::Tcp)
-        } else {
-            let ip = Ipv6Packet::new(packet)?;
-            let end = V6_HEADER + usize::from(ip.get_payload_length());
-            let tcp = TcpPacket::new(packet.get(V6_HEADER..end)?)?;
-            let right = tcp::ipv6_checksum(&tcp, &ip.get_source(), &ip.get_destination())
-                == tcp.get_checksum();
-            Some(right && ip.get_next_header() == IpNextHeaderProtocols::Tcp)
-        }
-    };
-    checked().unwrap_or(false)
 }

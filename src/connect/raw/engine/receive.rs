@@ -64,6 +64,8 @@ impl Connection {
                 }
                 desk.say(Event::Connected);
             }
+            // A SYN-ACK would acknowledge it.
+            (false, false, true) if self.has(Marks::HALF_OPEN) => {}
             // Both ends opened at once: figure 7 of RFC 9293 3.5.
             (false, false, true) => {
                 self.take_syn(desk, segment);
@@ -107,6 +109,11 @@ impl Connection {
         deliver: Deliver<'_>,
     ) {
         let flags = segment.flags;
+        if self.state == State::SynReceived && self.is_crossed(segment) {
+            self.take_ack(desk, segment);
+            self.remember_timestamp(desk, segment);
+            return self.owe(desk);
+        }
         let ahead = distance(self.expected, segment.seq);
         let space = segment.space();
         let window = desk.config.receive_buffer;
@@ -157,6 +164,16 @@ impl Connection {
         }
     }
 
+    /// Whether that is the SYN-ACK of a server that opened when we did (RFC 9293 3.5, figure 7): its SYN
+    /// is known, and by its number alone it would not fit.
+    fn is_crossed(&self, segment: &Segment<'_>) -> bool {
+        segment.flags.syn()
+            && segment.flags.ack()
+            && !segment.flags.rst()
+            && segment.seq.wrapping_add(1) == self.expected
+            && segment.ack == self.seq(0)
+    }
+
     fn is_outdated(&self, desk: &Desk<'_>, segment: &Segment<'_>) -> bool {
         self.has(Marks::TIMESTAMPS)
             && segment.options.timestamps.is_some_and(|(value, _)| {
@@ -183,11 +200,11 @@ impl Connection {
         self.ready(desk);
     }
 
-    /// Answers a segment that does not fit with where we are; not too often, unless it has data
+    /// Answers a segment that does not fit with where we are; not too often, unless it has data or a FIN
     /// (`tcp_oow_rate_limited`).
     fn challenge(&mut self, desk: &mut Desk<'_>, segment: &Segment<'_>) {
         let now = millis(desk.now);
-        if segment.len == 0 || segment.flags.syn() || segment.flags.rst() {
+        if segment.space() == 0 || segment.flags.syn() || segment.flags.rst() {
             if self.has(Marks::CHALLENGED) && now.wrapping_sub(self.held_at) < HOLD_MS {
                 return;
             }
@@ -204,7 +221,12 @@ impl Connection {
                 desk.loose.extend(reply_to_stray(segment));
                 return false;
             }
-            self.set_window(segment, self.window_shift);
+            let shift = if segment.flags.syn() {
+                0
+            } else {
+                self.window_shift
+            };
+            self.set_window(segment, shift);
             self.take_sample(desk, segment, 0);
             self.establish(desk);
             desk.say(Event::Connected);
@@ -237,9 +259,6 @@ impl Connection {
         self.unmark(Marks::AGAIN_DUE);
         self.take_sample(desk, segment, self.unacked);
         self.adapt(desk, new);
-        if self.state == State::TimeWait {
-            return;
-        }
         if self.unacked < self.most {
             self.unmark(Marks::PERSIST);
             self.arm(desk, self.timeout());
@@ -291,6 +310,9 @@ impl Connection {
         let mss = u32::from(self.mss);
         let new = low(new);
         self.repeats = 0;
+        if !is_before(low(self.unacked), self.recover) && !self.has(Marks::RECOVERY) {
+            self.recover = low(self.unacked);
+        }
         if self.has(Marks::RECOVERY) {
             if is_before(low(self.unacked), self.recover) {
                 // The next hole shows itself.
@@ -371,29 +393,28 @@ impl Connection {
             self.state = State::Closed;
             return;
         }
-        let window = desk.config.receive_buffer;
-        let edge = self.received + u64::from(window);
-        let start = self.received.saturating_add_signed(i64::from(ahead));
-        let end = (start + u64::from(segment.len)).min(edge);
+        // What is known already is cut off, and so is what reaches beyond the window.
+        let edge = self.received + u64::from(desk.config.receive_buffer);
+        let known = ahead.min(0).unsigned_abs().min(segment.len);
+        let start = self.received + u64::from(ahead.max(0).unsigned_abs());
+        let fin_at = start + u64::from(segment.len - known);
+        let fin = segment.flags.fin() && fin_at <= edge;
+        let end = fin_at.min(edge);
+        let captured = segment.payload.get(known as usize..).unwrap_or_default();
         let whole = Chunk {
             offset: start,
-            bytes: &segment.payload,
-            unseen: segment.cut(),
+            bytes: captured,
+            unseen: segment.cut().min(segment.len - known),
         };
-        let fin = segment.flags.fin() && start + u64::from(segment.len) <= edge;
-        if start <= self.received {
+        if start == self.received {
             self.owe(desk);
-            if end > self.received {
-                deliver(desk.id, whole.within(self.received, end));
+            if end > start {
+                deliver(desk.id, whole.within(start, end));
                 self.go_on_to(end);
                 self.take_kept(desk, deliver);
             }
-            let fin_at = fin.then_some(start + u64::from(segment.len));
-            let kept_fin = self
-                .kept
-                .as_ref()
-                .is_some_and(|k| k.is_fin_at(self.received));
-            if fin_at == Some(self.received) || kept_fin {
+            let kept = self.kept.as_ref();
+            if fin && fin_at == self.received || kept.is_some_and(|k| k.is_fin_at(self.received)) {
                 self.take_fin(desk);
             }
         } else {
@@ -402,7 +423,7 @@ impl Connection {
                 kept.keep(whole.within(start, end));
             }
             if fin {
-                kept.keep_fin(end);
+                kept.keep_fin(fin_at);
             }
             self.acks = (self.acks + 1).min(MAX_ACKS);
             self.ready(desk);

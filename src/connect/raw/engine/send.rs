@@ -21,7 +21,7 @@ const SYN_ACK_RETRIES: u8 = 5;
 const RETRIES: u8 = 15;
 /// Anything else once we closed: Linux's `tcp_orphan_retries`.
 const ORPHAN_RETRIES: u8 = 8;
-/// 1, 2, 4 and then 8 s at most would do for SYNs of a second each.
+/// The first wait for a SYN's answer (RFC 6298 2.1).
 const SYN_WAIT: Duration = Duration::from_secs(1);
 
 impl Connection {
@@ -136,13 +136,15 @@ impl Connection {
         self.acks = self.acks.saturating_sub(1);
         self.acked_to = self.expected;
         let options = self.options(desk);
+        // A FIN is no byte of what was written.
+        let at = from.min(self.written);
         Transmit {
             seq: self.seq(from),
             ack: self.expected,
             flags: Flags::ACK,
             window: self.offered(desk.config),
             options,
-            payload: from..from,
+            payload: at..at,
             ..self.frame(desk)
         }
     }
@@ -243,8 +245,6 @@ impl Connection {
         }
         self.due = NEVER;
         match self.state {
-            State::Closed | State::HalfOpen | State::Established | State::CloseWait
-                if self.unacked == self.most && self.written == self.next => {}
             State::TimeWait => self.state = State::Closed,
             State::FinWait2 if self.has(Marks::DEAF) => self.state = State::Closed,
             _ => self.wait_again(desk),

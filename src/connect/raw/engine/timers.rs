@@ -66,15 +66,15 @@ impl Timers {
         due
     }
 
-    /// Drops the first entries that nobody waits for.
-    pub(super) fn tidy(&mut self, awaited: impl Fn(&Due) -> bool) {
+    /// Drops the first entries, down to one that is kept.
+    pub(super) fn tidy(&mut self, mut keeps: impl FnMut(&Due) -> bool) {
         while let Some(Reverse(first)) = self.near.peek() {
-            if awaited(first) {
+            if keeps(first) {
                 return;
             }
             self.near.pop();
             if self.near.is_empty() {
-                self.refill(&awaited);
+                self.refill(&mut keeps);
             }
         }
     }
@@ -83,12 +83,12 @@ impl Timers {
         self.near.peek().map(|Reverse(due)| due.at)
     }
 
-    fn refill(&mut self, awaited: impl Fn(&Due) -> bool) {
+    fn refill(&mut self, mut keeps: impl FnMut(&Due) -> bool) {
         while self.near.is_empty()
             && let Some((bucket, mut entries)) = self.far.pop_first()
         {
             self.bucket = bucket;
-            entries.retain(&awaited);
+            entries.retain(&mut keeps);
             self.near = entries.into_iter().map(Reverse).collect();
         }
     }
