@@ -59,6 +59,10 @@ pub struct Evidence {
     pub answered: bool,
     /// Bytes of the request that left the client, as far as it knows.
     pub sent: u64,
+    /// Whether the client closed having meant to ask nothing.
+    pub left: bool,
+    /// Whether it did so without ever acknowledging the SYN-ACK: no process could take it.
+    pub half_open: bool,
     /// What the server's kernel proves.
     pub proof: Proof,
 }
@@ -136,6 +140,7 @@ pub fn find(outcome: Outcome, evidence: &Evidence) -> Option<Finding> {
         Outcome::Served | Outcome::LocalError | Outcome::Unreachable | Outcome::Unfinished => {
             return None;
         }
+        Outcome::ClientClosed if evidence.half_open => return None,
         Outcome::Malformed | Outcome::Truncated | Outcome::ResetMidway | Outcome::Stalled => {
             Finding::proven(Cause::AnsweredPartly)
         }
@@ -249,6 +254,7 @@ pub fn retry_safe(outcome: Outcome, evidence: &Evidence) -> Option<RetrySafe> {
         Outcome::Served | Outcome::LocalError | Outcome::Unreachable | Outcome::Unfinished => {
             return None;
         }
+        Outcome::ClientClosed if evidence.left => return None,
         // No SYN-ACK, and the SYN carried no data; or the end came before the first byte left.
         Outcome::Refused | Outcome::Unanswered | Outcome::ResetOnConnect => RetrySafe::Yes,
         _ if proof.ever_read => RetrySafe::No,

@@ -3,6 +3,7 @@
 
 mod compare;
 mod demo;
+mod engine;
 mod read;
 mod run;
 mod serve;
@@ -15,6 +16,7 @@ use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches};
 
 pub(crate) use compare::CompareArgs;
 pub(crate) use demo::DemoArgs;
+pub(crate) use engine::{CloseArg, EngineArgs, EngineName};
 pub(crate) use read::{ReadArgs, SideArgs};
 pub(crate) use run::{Format, JobArgs, OutputArgs, RunArgs};
 pub(crate) use serve::{ServeArgs, ServerArgs};

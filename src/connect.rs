@@ -2,6 +2,7 @@
 //! the kernel's own sockets. What came of it is left to [`outcome`](crate::outcome).
 
 mod answer;
+mod errno;
 pub mod raw;
 pub(crate) mod request;
 mod roster;
@@ -10,10 +11,14 @@ pub(crate) mod socket;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use self::request::Template;
 use self::schedule::Arrivals;
+use crate::observe::packet::WireStats;
 use crate::outcome::{Attempt, Cohort, Maker, Response, SocketEnd};
 use crate::time::Stamp;
 
@@ -43,6 +48,8 @@ pub(crate) struct Job {
     pub(crate) content: Content,
     /// Spread over several source addresses from the start (loopback only).
     pub(crate) sources: u8,
+    /// Source ports that are held at once, where the kernel does not choose them.
+    pub(crate) ports: usize,
 }
 
 /// A connection to be opened.
@@ -108,6 +115,30 @@ pub(crate) trait Engine {
 
     /// Takes the attempts that have ended since the last call, in that order.
     fn take_ended(&mut self) -> Vec<Attempt>;
+
+    /// Goes on doing what its connections' ends take, from a thread of its own, until it is stopped.
+    fn linger(self: Box<Self>) -> io::Result<Lingering>;
+}
+
+/// An engine whose attempts have all ended.
+pub(crate) struct Lingering(Option<(Arc<AtomicBool>, JoinHandle<WireStats>)>);
+
+impl Lingering {
+    /// What an engine leaves to nobody.
+    fn none() -> Lingering {
+        Lingering(None)
+    }
+
+    fn new(stop: Arc<AtomicBool>, thread: JoinHandle<WireStats>) -> Lingering {
+        Lingering(Some((stop, thread)))
+    }
+
+    /// Ends whatever is left; says what it saw of the wire, if it watched.
+    pub(crate) fn stop(self) -> Option<WireStats> {
+        let (stop, thread) = self.0?;
+        stop.store(true, Ordering::Relaxed);
+        thread.join().ok()
+    }
 }
 
 #[cfg(test)]
@@ -124,6 +155,7 @@ impl Job {
             request: Template::verbatim(b"x".to_vec()),
             content: Content::Bytes { expect: None },
             sources: 1,
+            ports: 1,
         }
     }
 }

@@ -6,6 +6,7 @@
 )]
 
 pub(crate) mod compare;
+mod engine;
 mod load;
 pub(crate) mod read;
 mod request;
@@ -25,6 +26,7 @@ use crate::sys::reason;
 use crate::target::process::Process;
 use crate::target::trigger::Trigger;
 
+pub(crate) use engine::Engine;
 pub(crate) use load::Load;
 pub(crate) use request::RequestSpec;
 pub(crate) use target::Target;
@@ -34,6 +36,8 @@ pub(crate) use target::Target;
 pub(crate) struct Plan {
     /// Where to connect to; with a command it may be found out later.
     pub(crate) target: Option<Target>,
+    /// Whose TCP makes connections.
+    pub(crate) engine: Engine,
     /// What is sent.
     pub(crate) request: RequestSpec,
     /// How connections are made.
@@ -169,7 +173,14 @@ impl Plan {
         let sent = [&args.job.request, &args.job.payload];
         let sent: Vec<&Path> = sent.into_iter().filter_map(Option::as_deref).collect();
         let outputs = outputs(&args.job.output, args.job.pcap.as_ref(), &sent)?;
-        let observe = wishes(args.job.observe, outputs.pcap.is_some())?;
+        let request = request::request(&args.job)?;
+        let engine = engine::engine(&args.job, &request, !triggers.is_empty())?;
+        let mut observe = wishes(args.job.observe, outputs.pcap.is_some())?;
+        if engine != Engine::Socket {
+            observe.wire = Wish::Required {
+                otherwise: "leave out --engine raw",
+            };
+        }
         let load = Load {
             count,
             idle: args.job.idle,
@@ -185,7 +196,8 @@ impl Plan {
         });
         Ok(Plan {
             target,
-            request: request::request(&args.job)?,
+            engine,
+            request,
             load,
             triggers,
             master,

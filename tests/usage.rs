@@ -105,6 +105,49 @@ const SLIPS: &[(&str, &str)] = &[
         "--rate: `0` is no rate; give connections per second, from 0.00001 to 1000000",
     ),
     (
+        "--target 127.0.0.1:9 --handshake-only",
+        "--handshake-only is beyond a socket; add --engine raw, or leave it out",
+    ),
+    (
+        "--target 127.0.0.1:9 --close none",
+        "--close is beyond a socket; add --engine raw, or leave it out",
+    ),
+    (
+        "--target 127.0.0.1:9 --engine raw --syn-only --close rst",
+        "--syn-only and --close exclude each other; leave one out",
+    ),
+    (
+        "--target 127.0.0.1:9 --engine raw --handshake-only --path /x",
+        "--handshake-only and --path exclude each other; leave one out",
+    ),
+    (
+        "--target 127.0.0.1:9 --engine raw --observe socket,diag",
+        "--engine raw watches by its packets; add wire to --observe, or leave out --engine raw",
+    ),
+    (
+        "--target 127.0.0.1:9 --engine raw --syn-only --format heroku",
+        "--format heroku tells of requests and none is sent; give another --format, or leave out \
+         --handshake-only and --syn-only",
+    ),
+    (
+        "--target 127.0.0.1:9 --engine raw --split-request 5@10ms",
+        "--split-request sends the rest after the trigger and there is none; add --signal or --trigger",
+    ),
+    (
+        "--engine raw --split-request 5000@10ms -- true",
+        "--split-request 5000 leaves nothing for later: the request may be no longer than 118 bytes; \
+         give fewer",
+    ),
+    (
+        "--target 127.0.0.1:9 --engine raw --split-request 20",
+        "--split-request: `20` does not say how much is sent when; give BYTES@DUR, as in 20@10ms for \
+         20 bytes at once and the others 10 ms after the trigger",
+    ),
+    (
+        "--target 127.0.0.1:9 --engine raws",
+        "--engine: `raws` is not possible; give one of socket, raw",
+    ),
+    (
         "--target 127.0.0.1:9 --rate 5 -c 3",
         "--rate and --concurrency exclude each other; leave one out",
     ),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, ValueEnum};
 
+use super::EngineArgs;
 use super::values::{self, Header, Observe, SignalArg, WhenArg};
 
 /// Say what happened to each connection while a prefork server was stopped
@@ -143,6 +144,9 @@ pub(crate) struct JobArgs {
         help_heading = "Connections"
     )]
     pub(crate) repeat: u64,
+
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
 
     /// Path to request; {conn} is the connection's number
     #[arg(long, value_name = "PATH", value_parser = values::path, default_value = "/", help_heading = "Request")]

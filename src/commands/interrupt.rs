@@ -10,6 +10,7 @@ use procfs::process::Process as Proc;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::sys::capability::{self, CapabilitySet};
 use crate::sys::process::exit_now;
 use crate::target::child::kill_group;
 
@@ -37,6 +38,8 @@ impl Interrupt {
         thread::Builder::new()
             .name("probe-signals".to_owned())
             .spawn(move || {
+                // Whatever else the thread may do, it opens nothing.
+                let _ = capability::give_up(CapabilitySet::NET_RAW);
                 for caught in signals.forever() {
                     if signal.swap(caught, Ordering::SeqCst) != 0 {
                         let child = child.load(Ordering::SeqCst);

@@ -58,6 +58,16 @@ impl Answer {
         self.count(bytes.len() as u64, now);
     }
 
+    /// So many bytes came that nobody saw.
+    pub(super) fn skip(&mut self, bytes: u64, now: Stamp) {
+        if bytes > 0 {
+            if let Some(reader) = &mut self.reader {
+                reader.skip(bytes);
+            }
+            self.count(bytes, now);
+        }
+    }
+
     /// The server ended its side.
     pub(super) fn finish(&mut self, now: Stamp) {
         if let Some(reader) = &mut self.reader {

@@ -175,6 +175,17 @@ impl<T: Copy> Roster<T> {
         self.late_deadlines.push_back((now + self.timeout, token));
     }
 
+    /// Whether what is held back may be sent by `now`.
+    pub(super) fn is_released(&self, now: Stamp) -> bool {
+        let at = self.triggered.map(|at| at + self.held_for);
+        at.is_some_and(|at| at <= now)
+    }
+
+    /// One holds something back until its time has come, or for a moment if it has.
+    pub(super) fn hold(&mut self, token: T) {
+        self.held.push(token);
+    }
+
     fn release_at(&self) -> Option<Stamp> {
         let triggered = self.triggered.filter(|_| !self.held.is_empty());
         triggered.map(|at| at + self.held_for)

@@ -12,7 +12,7 @@ use rustix::event::epoll;
 use self::conn::{Conn, Io};
 use super::roster::{Expired, Roster};
 use super::schedule::Due;
-use super::{Engine, Job, LOOPBACK_SOURCES, Opening};
+use super::{Engine, Job, LOOPBACK_SOURCES, Lingering, Opening};
 use crate::outcome::{Attempt, Cohort, SocketEnd};
 use crate::sys::timespec;
 use crate::time::{Clock, Stamp};
@@ -306,6 +306,11 @@ impl Engine for SocketEngine {
 
     fn take_ended(&mut self) -> Vec<Attempt> {
         std::mem::take(&mut self.ended)
+    }
+
+    fn linger(self: Box<Self>) -> io::Result<Lingering> {
+        // The kernel ends what was closed.
+        Ok(Lingering::none())
     }
 }
 

@@ -15,10 +15,10 @@ use super::filter;
 use super::order::Order;
 use super::route::Route;
 use crate::sys::ring::v3::{Layout, Ring};
-use crate::sys::ring::{self, Tap};
+use crate::sys::ring::{RingStats, Tap, may_open};
 use crate::sys::timespec;
 use crate::time::{Clock, Stamp};
-use crate::wire::{self, Packet};
+use crate::wire::{self, Packet, ParseError};
 
 /// Header blocks of requests and responses fit; bodies are counted by their length alone.
 pub(crate) const SNAP: u32 = 4096;
@@ -77,6 +77,96 @@ pub(crate) struct WireStats {
     pub(crate) fragments: u64,
     /// Packets that could not be read.
     pub(crate) malformed: u64,
+    /// Packets with a wrong checksum, where somebody looked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bad_checksums: Option<u64>,
+    /// RSTs that the engine sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) resets: Option<u64>,
+    /// RSTs that this host's own TCP sent into connections that are not its.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) foreign_resets: Option<u64>,
+}
+
+/// An interface's name.
+pub(crate) fn interface_name(index: u32) -> String {
+    let name = if_indextoname(index).map(|name| name.to_string_lossy().into_owned());
+    // It may have gone since, and its number is a name as well.
+    name.unwrap_or_else(|_| index.to_string())
+}
+
+/// Packets that were seen, on their way into a batch.
+pub(crate) struct Gathered {
+    /// Whether their bytes are kept.
+    keep: bool,
+    order: Order<Caught>,
+    fragments: u64,
+    malformed: u64,
+}
+
+impl Gathered {
+    /// None; with `keep` each one's bytes will be kept.
+    pub(crate) fn new(keep: bool) -> Gathered {
+        Gathered {
+            keep,
+            order: Order::new(),
+            fragments: 0,
+            malformed: 0,
+        }
+    }
+
+    /// Takes a packet that was stamped `at`: what could be read of it, its captured bytes and its length
+    /// on the wire.
+    pub(crate) fn take(
+        &mut self,
+        at: Stamp,
+        read: Result<Packet<'_>, ParseError>,
+        bytes: &[u8],
+        len: usize,
+    ) {
+        match read {
+            Ok(packet @ (Packet::Segment(_) | Packet::IcmpError(_))) => {
+                let raw = self.keep.then(|| Raw {
+                    at,
+                    bytes: bytes.into(),
+                    len: u32::try_from(len).unwrap_or(u32::MAX),
+                });
+                let packet = packet.into_owned();
+                self.order.push(at, Caught { packet, raw });
+            }
+            Ok(Packet::Fragment) => self.fragments += 1,
+            Ok(Packet::Other) => {}
+            Err(_) => self.malformed += 1,
+        }
+    }
+
+    /// A batch of what was stamped before `watermark`, before which nothing will follow.
+    pub(crate) fn batch(&mut self, watermark: Stamp) -> Batch {
+        Batch {
+            packets: self.order.release(watermark),
+            watermark,
+        }
+    }
+
+    /// Up to when all has come, if whatever had come by `looked` was taken.
+    pub(crate) fn complete_to(&self, looked: Option<Stamp>) -> Option<Stamp> {
+        let latest = looked.max(self.order.newest());
+        latest.map(|latest| latest - SLACK)
+    }
+
+    /// What was seen, `counted` by the kernel.
+    pub(crate) fn stats(&self, counted: RingStats) -> WireStats {
+        WireStats {
+            packets: counted.packets,
+            kernel_drops: counted.drops,
+            late: self.order.late(),
+            fragments: self.fragments,
+            malformed: self.malformed,
+            bad_checksums: None,
+            resets: None,
+            foreign_resets: None,
+        }
+    }
 }
 
 /// The ring, open and filling, with nobody reading it yet.
@@ -94,7 +184,7 @@ pub(crate) struct PacketVantage {
 impl PacketTap {
     /// Whether this user may open one at all.
     pub(crate) fn may_open() -> io::Result<()> {
-        ring::may_open()
+        may_open()
     }
 
     /// Opens the ring; when this returns every packet to or from `target` is seen. Needs
@@ -113,11 +203,9 @@ impl PacketTap {
         })
     }
 
-    /// The name of the interface that it listens to.
-    pub(crate) fn interface_name(&self) -> String {
-        let name = if_indextoname(self.interface).map(|name| name.to_string_lossy().into_owned());
-        // It may have gone since, and its number is a name as well.
-        name.unwrap_or_else(|_| self.interface.to_string())
+    /// The number of the interface that it listens to.
+    pub(crate) fn interface(&self) -> u32 {
+        self.interface
     }
 
     /// Reads it from a thread of its own; batches go to `sink` until it says that nobody listens.
@@ -132,9 +220,7 @@ impl PacketTap {
         let reader = Reader {
             ring: self.ring,
             clock,
-            keep,
-            order: Order::new(),
-            stats: WireStats::default(),
+            gathered: Gathered::new(keep),
         };
         let stopped = Arc::clone(&stop);
         let thread = thread::Builder::new()
@@ -156,63 +242,37 @@ impl PacketVantage {
 struct Reader {
     ring: Ring,
     clock: Clock,
-    keep: bool,
-    order: Order<Caught>,
-    stats: WireStats,
+    gathered: Gathered,
 }
 
 impl Reader {
     fn run(mut self, stop: &AtomicBool, mut sink: impl FnMut(Batch) -> bool) -> WireStats {
         loop {
             // Read before the ring is: what is stamped before this and has had its time is in it.
-            let now = self.clock.now();
-            let mut watermark = now - (RETIRE + SLACK);
+            let looked = self.clock.now() - RETIRE;
             while self.read_block() {
-                if let Some(newest) = self.order.newest() {
-                    watermark = watermark.max(newest - SLACK);
-                    if !sink(self.batch(newest - SLACK)) {
-                        return self.finish();
-                    }
+                if !sink(self.batch(None)) {
+                    return self.finish();
                 }
             }
-            if !sink(self.batch(watermark)) || stop.load(Ordering::Relaxed) {
+            if !sink(self.batch(Some(looked))) || stop.load(Ordering::Relaxed) {
                 return self.finish();
             }
             self.wait();
         }
     }
 
-    fn batch(&mut self, watermark: Stamp) -> Batch {
-        Batch {
-            packets: self.order.release(watermark),
-            watermark,
-        }
+    fn batch(&mut self, looked: Option<Stamp>) -> Batch {
+        let watermark = self.gathered.complete_to(looked);
+        self.gathered.batch(watermark.unwrap_or(Stamp(i64::MIN)))
     }
 
     fn read_block(&mut self) -> bool {
-        let Reader {
-            ring,
-            order,
-            stats,
-            keep,
-            ..
-        } = self;
-        ring.read_block(
-            |frame| match wire::parse(frame.at, frame.bytes, frame.len) {
-                Ok(packet @ (Packet::Segment(_) | Packet::IcmpError(_))) => {
-                    let raw = keep.then(|| Raw {
-                        at: frame.at,
-                        bytes: frame.bytes.into(),
-                        len: u32::try_from(frame.len).unwrap_or(u32::MAX),
-                    });
-                    let packet = packet.into_owned();
-                    order.push(frame.at, Caught { packet, raw });
-                }
-                Ok(Packet::Fragment) => stats.fragments += 1,
-                Ok(Packet::Other) => {}
-                Err(_) => stats.malformed += 1,
-            },
-        )
+        let Reader { ring, gathered, .. } = self;
+        ring.read_block(|frame| {
+            let read = wire::parse(frame.at, frame.bytes, frame.len);
+            gathered.take(frame.at, read, frame.bytes, frame.len);
+        })
     }
 
     /// Waits for a full block, for as long as one may take to retire.
@@ -223,11 +283,7 @@ impl Reader {
     }
 
     fn finish(mut self) -> WireStats {
-        if let Ok(counted) = self.ring.stats() {
-            self.stats.packets = counted.packets;
-            self.stats.kernel_drops = counted.drops;
-        }
-        self.stats.late = self.order.late();
-        self.stats
+        let counted = self.ring.stats().unwrap_or_default();
+        self.gathered.stats(counted)
     }
 }

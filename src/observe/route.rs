@@ -4,7 +4,9 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use netlink_packet_core::{NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType,
+};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -16,6 +18,8 @@ pub(crate) struct Route {
     pub(crate) interface: u32,
     /// Whether the target is this host.
     pub(crate) local: bool,
+    /// The MSS to advertise, where the route has one of its own.
+    pub(crate) advmss: Option<u32>,
 }
 
 /// Asks the kernel for the route to `target` (RTM_GETROUTE, rtnetlink(7)).
@@ -44,7 +48,19 @@ pub(crate) fn route_to(target: SocketAddr) -> io::Result<Route> {
             });
             let interface = interface.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
             let local = route.header.kind == RouteType::Local;
-            Ok(Route { interface, local })
+            let metrics = route.attributes.iter().find_map(|a| match a {
+                RouteAttribute::Metrics(metrics) => Some(metrics.as_slice()),
+                _ => None,
+            });
+            let advmss = metrics.unwrap_or_default().iter().find_map(|m| match m {
+                RouteMetric::Advmss(bytes) => Some(*bytes),
+                _ => None,
+            });
+            Ok(Route {
+                interface,
+                local,
+                advmss,
+            })
         }
         other => Err(io::Error::other(format!("unexpected answer {other:?}"))),
     }

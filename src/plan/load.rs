@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{PlanError, Target, refuse};
+use super::{Engine, PlanError, Target, refuse};
 use crate::cli::JobArgs;
 use crate::connect::request::Template;
 use crate::connect::schedule::Arrivals;
@@ -16,6 +16,9 @@ const DEFAULT_RATE: f64 = 250.0;
 const DEFAULT_COUNT: u64 = 50;
 /// Above this many open, or opened per second, a target that is not this host needs --allow-load.
 const LOAD_CEILING: u64 = 1_000;
+/// Source ports that the raw engine holds rather than use one again soon: 10 KiB of the kernel's memory
+/// each, and 34 microseconds before the first SYN.
+const HELD_PORTS: u64 = 1_024;
 /// Descriptors that the probe needs besides its connections.
 const OWN_FILES: u64 = 64;
 
@@ -37,6 +40,7 @@ impl Load {
         mut self,
         target: &Target,
         this_host: bool,
+        engine: Engine,
         request: Template,
         content: Content,
         notes: &mut Vec<String>,
@@ -45,23 +49,37 @@ impl Load {
             self.hold_to_ceiling(target)?;
         }
         let open = self.most_open();
-        let wanted = open.saturating_add(OWN_FILES);
-        let files = host::raise_open_files(wanted).unwrap_or(wanted);
-        if files < wanted {
-            notes.push(format!(
-                "only {files} files may be open and {open} connections may need to be; those beyond \
-                 are local_error rows (raise it with `ulimit -Hn`, or give a smaller --concurrency)"
-            ));
-        }
         let loopback_v4 = matches!(target.address.ip(), IpAddr::V4(ip) if ip.is_loopback());
         let ports = host::ephemeral_ports().unwrap_or(u64::MAX);
         // The last tenth of a port range is slow to find.
         let easy = (ports / 10 * 9).max(1);
+        // Of our own TCP every port is used afresh for as long as that costs little.
+        let (wanted, each) = match engine {
+            Engine::Socket => (open, easy),
+            Engine::Raw(_) => (self.count, easy.min(HELD_PORTS)),
+        };
         let mut sources = 1;
-        if open > easy && loopback_v4 {
-            sources = u8::try_from(open.div_ceil(easy))
+        if wanted > each && loopback_v4 {
+            sources = u8::try_from(wanted.div_ceil(each))
                 .map_or(LOOPBACK_SOURCES, |n| n.min(LOOPBACK_SOURCES));
-        } else if open > ports {
+        }
+        let held = open
+            .max(self.count.min(HELD_PORTS * u64::from(sources)))
+            .div_ceil(sources.into());
+        let needed = match engine {
+            Engine::Socket => open,
+            Engine::Raw(_) => held,
+        };
+        let wanted = needed.saturating_add(OWN_FILES);
+        let files = host::raise_open_files(wanted).unwrap_or(wanted);
+        if files < wanted {
+            notes.push(format!(
+                "only {files} files may be open and {needed} may need to be for {open} connections; \
+                 those beyond are local_error rows (raise it with `ulimit -Hn`, or give a smaller \
+                 --concurrency)"
+            ));
+        }
+        if sources == 1 && open > ports {
             notes.push(format!(
                 "{open} connections may be open and there are {ports} source ports; those beyond \
                  are local_error rows (widen net.ipv4.ip_local_port_range)"
@@ -77,6 +95,7 @@ impl Load {
             request,
             content,
             sources,
+            ports: usize::try_from(held).unwrap_or(usize::MAX),
         })
     }
 

@@ -368,8 +368,8 @@ impl Bench<'_> {
         pair.reasons().into_iter().find(its_own)
     }
 
-    /// A run's own deadline, and that its client's FIN is a half-close, are no packets: what the
-    /// capture shows is judged as the run would.
+    /// A run's own deadline, that its client meant to ask nothing, and that its FIN is a half-close, are
+    /// no packets: what the capture shows is judged as the run would.
     fn outcome_of_capture(&self, run: &Account, capture: &Account) -> Outcome {
         let (Source::Run { .. }, Some(mut facts)) = (self.run.source, capture.facts) else {
             return capture.outcome;
@@ -380,6 +380,7 @@ impl Bench<'_> {
         );
         let decided = run.decided.map(|at| self.offset.to_capture(at));
         facts.deadline = decided.filter(|_| gave_up);
+        facts.client_gone = decided.filter(|_| run.outcome == Outcome::ClientClosed);
         decide(&facts).outcome
     }
 }

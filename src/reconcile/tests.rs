@@ -393,6 +393,11 @@ fn a_deadline_that_no_packet_shows_is_the_runs_to_know() {
     );
     let unanswered = pair(">S >S~", Outcome::Unanswered, 5);
     assert_eq!(unanswered.capture_outcome, Some(Outcome::Unanswered));
+    let left = pair(">S <S. >. >F. <F. >.", Outcome::ClientClosed, 3);
+    assert_eq!(left.capture_outcome, Some(Outcome::ClientClosed));
+    // The server was first: whoever says that the client was is wrong.
+    let closed = pair(">S <S. >. <F. >F. <.", Outcome::ClientClosed, 4);
+    assert_eq!(closed.capture_outcome, Some(Outcome::ClosedEmpty));
     // The whole answer came before: whoever says hung is wrong.
     let answered = pair(SERVED, Outcome::Hung, 8);
     assert_eq!(first(&answered), (What::Outcome, None));

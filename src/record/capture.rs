@@ -472,6 +472,8 @@ fn evidence(record: &Record, flow: &Flow) -> cause::Evidence {
         retransmitted: flow.retransmits() + flow.syn_retransmits() > 0,
         answered: flow.response_bytes() > 0,
         sent: flow.request_bytes(),
+        left: false,
+        half_open: false,
         proof: Proof::default(),
     }
 }

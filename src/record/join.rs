@@ -347,6 +347,8 @@ pub(super) fn cause_evidence(
         answered: record.response_bytes.is_some_and(|n| n > 0),
         // The wire may have missed it.
         sent: attempt.written.max(record.request_bytes.unwrap_or(0)),
+        left: attempt.end == SocketEnd::Left,
+        half_open: attempt.end == SocketEnd::Left && attempt.connected.is_none(),
         proof: Proof::default(),
     }
 }

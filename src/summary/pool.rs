@@ -41,7 +41,9 @@ impl Pool {
         } else {
             self.cut_short += 1;
         }
-        self.unserved += usize::from(run.count(Outcome::Served) == 0);
+        // Where nothing was asked, nothing but that can be had.
+        let good = run.count(Outcome::Served) + run.count(Outcome::ClientClosed);
+        self.unserved += usize::from(good == 0);
         if let (Some((first, last)), Some(signal)) = (run.loss_window, signal) {
             let (first, last) = (first.since(signal), last.since(signal));
             let (earliest, latest) = self.loss_window.unwrap_or((first, last));

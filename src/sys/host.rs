@@ -51,6 +51,18 @@ pub(crate) fn ephemeral_ports() -> Option<u64> {
     high.checked_sub(low).map(|n| n + 1)
 }
 
+/// The window scale that the host's own TCP offers: what it takes for 16 bits to tell of the largest
+/// receive buffer there may be (`tcp_select_initial_window`).
+pub(crate) fn window_scale() -> u8 {
+    let last = |name: &str| -> Option<u64> {
+        let text = fs::read_to_string(format!("/proc/sys/net/{name}")).ok()?;
+        text.split_whitespace().next_back()?.parse().ok()
+    };
+    let largest = last("ipv4/tcp_rmem").max(last("core/rmem_max"));
+    let bits = largest.and_then(u64::checked_ilog2).unwrap_or(0);
+    u8::try_from(bits.saturating_sub(15).min(14)).unwrap_or(14)
+}
+
 /// The longest accept queue a program may ask for (somaxconn).
 pub(crate) fn longest_backlog() -> Option<i32> {
     let text = fs::read_to_string("/proc/sys/net/core/somaxconn").ok()?;

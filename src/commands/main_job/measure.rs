@@ -12,7 +12,7 @@ use super::vantages::{Seen, Vantages};
 use crate::commands::interrupt::Interrupt;
 use crate::commands::progress;
 use crate::commands::recorder::{Recorded, Recorder};
-use crate::connect::Engine;
+use crate::connect::{Engine, Lingering};
 use crate::event::{Event, Vantage};
 use crate::target::trigger::{Action, CommandResult, Fired, Triggers};
 use crate::target::watch::{Exit, ExitWatch};
@@ -32,7 +32,6 @@ const EXIT_PATIENCE: Duration = Duration::from_secs(1);
 /// What a run is carried out with, all of it open.
 pub(super) struct Parts {
     pub(super) clock: Clock,
-    pub(super) engine: Box<dyn Engine>,
     pub(super) triggers: Triggers,
     pub(super) exits: ExitWatch,
     pub(super) recorder: Recorder,
@@ -133,29 +132,33 @@ impl Run {
 
     /// Makes all connections and pulls all triggers, until the last has ended or somebody
     /// interrupts.
-    pub(super) fn measure(&mut self, interrupt: &Interrupt, show_progress: bool) -> Result<()> {
+    pub(super) fn measure(
+        &mut self,
+        engine: &mut dyn Engine,
+        interrupt: &Interrupt,
+        show_progress: bool,
+    ) -> Result<()> {
         let began = self.parts.clock.now();
-        while !self.parts.engine.is_done() || self.parts.triggers.is_pending() {
+        while !engine.is_done() || self.parts.triggers.is_pending() {
             if interrupt.came() || self.parts.recorder.has_failed() {
                 break;
             }
-            self.pull_triggers()?;
-            let first = self.parts.engine.first_opened();
+            self.pull_triggers(engine)?;
+            let first = engine.first_opened();
             let slice = self.parts.clock.now() + SLICE;
             let wake = self
                 .parts
                 .triggers
                 .next_due(first)
                 .map_or(slice, |due| due.min(slice));
-            self.parts
-                .engine
+            engine
                 .turn(self.parts.triggers.steady_limit(), Some(wake))
                 .context("waiting for connections failed")?;
             // An exit that came before the end of a connection is known when that is told of.
             self.note_server();
-            self.hand_over();
+            self.hand_over(engine);
             if show_progress && self.parts.clock.now() > began + PROGRESS_AFTER {
-                self.show_progress();
+                self.show_progress(engine);
             }
         }
         if let Some(progress) = &self.progress {
@@ -164,12 +167,12 @@ impl Run {
         Ok(())
     }
 
-    fn pull_triggers(&mut self) -> Result<()> {
-        if !self.parts.engine.is_settled() || !self.parts.triggers.is_pending() {
+    fn pull_triggers(&mut self, engine: &mut dyn Engine) -> Result<()> {
+        if !engine.is_settled() || !self.parts.triggers.is_pending() {
             return Ok(());
         }
-        let started = self.parts.engine.steady_started();
-        let first = self.parts.engine.first_opened();
+        let started = engine.steady_started();
+        let first = engine.first_opened();
         if self.parts.triggers.is_due(started, first) {
             self.watch_server();
         }
@@ -179,7 +182,7 @@ impl Run {
             .fire_due(started, first)
             .context("cannot start a thread")?;
         for fired in fired {
-            self.parts.engine.trigger(fired.at);
+            engine.trigger(fired.at);
             self.parts.recorder.signal(fired.at);
             for event in control_events(&fired) {
                 self.parts.recorder.event(event);
@@ -190,8 +193,8 @@ impl Run {
     }
 
     /// Hands attempts that have ended to the recorder.
-    fn hand_over(&mut self) {
-        let ended = self.parts.engine.take_ended();
+    fn hand_over(&mut self, engine: &mut dyn Engine) {
+        let ended = engine.take_ended();
         if !ended.is_empty() {
             self.ended += ended.len() as u64;
             self.parts.recorder.ended(ended);
@@ -241,30 +244,31 @@ impl Run {
         }
     }
 
-    fn show_progress(&mut self) {
+    fn show_progress(&mut self, engine: &dyn Engine) {
         let bar = self
             .progress
             .get_or_insert_with(|| progress::over_connections(self.parts.count));
         bar.set_position(self.ended);
-        let open = self.parts.engine.started() - self.ended;
+        let open = engine.started() - self.ended;
         bar.set_message(format!("{open} open"));
     }
 
     /// Stops what runs and waits until everything is recorded.
     pub(super) fn end(
         mut self,
+        mut engine: Box<dyn Engine>,
         server: Option<&mut StartedServer>,
         interrupt: &Interrupt,
     ) -> Ended {
         // Whatever ended the measuring, what is still open now is not waited for.
         self.log.unfired = self.parts.triggers.is_pending();
-        self.parts.engine.interrupt();
-        self.hand_over();
-        let took_ns = self
-            .parts
-            .engine
+        engine.interrupt();
+        self.hand_over(engine.as_mut());
+        let took_ns = engine
             .first_opened()
             .map_or(0, |first| self.parts.clock.now().since(first));
+        // Without a thread to spare, whatever is still to come of them is not answered.
+        let lingering = engine.linger().ok();
         let came = || interrupt.came();
         let results = self.parts.triggers.wait_results(TRIGGER_PATIENCE, &came);
         self.note_commands(results);
@@ -278,9 +282,11 @@ impl Run {
         }
         self.note_server();
         let recorded = self.parts.recorder.finish();
+        let mut seen = self.parts.vantages.stop();
+        seen.wire = seen.wire.or(lingering.and_then(Lingering::stop));
         Ended {
             recorded,
-            seen: self.parts.vantages.stop(),
+            seen,
             log: self.log,
             took_ns,
         }

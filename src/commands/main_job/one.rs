@@ -1,24 +1,31 @@
 //! One run: its server is started, everything is opened before the first SYN, and all of it ends.
 //! What the runs of a series have in common is handed in; what a run says is left to its report.
 
-use anyhow::{Context as _, Error, Result};
+use std::io;
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Error, Result, anyhow};
 
 use super::measure::{Ended, Parts, Run};
 use super::notes::Notes;
 use super::server::{StartedServer, Starting};
-use super::vantages::{Missing, Taps, Watched};
+use super::vantages::{Missing, Taps, Watched, wire_refused};
 use crate::commands::interrupt::Interrupt;
 use crate::commands::outputs::{LogFile, OpenOutputs, RunFiles};
-use crate::commands::recorder::Recorder;
+use crate::commands::recorder::{Message, Recorder};
 use crate::commands::spool::Spool;
+use crate::connect::raw::manner::Does;
+use crate::connect::raw::{RawEngine, Way};
 use crate::connect::request::Template;
 use crate::connect::socket::SocketEngine;
+use crate::connect::{self, Job};
 use crate::event::Vantage;
 use crate::flow::Protocol;
-use crate::observe::route::route_to;
-use crate::plan::{Plan, ServerCommand, Target, Wish};
+use crate::observe::route::{Route, route_to};
+use crate::plan::{Engine, Plan, ServerCommand, Target, Wish};
 use crate::record::Join;
 use crate::report::Context;
+use crate::sys::capability::{self, CapabilitySet};
 use crate::target::process::Process;
 use crate::target::trigger::{Shells, Triggers};
 use crate::target::watch::ExitWatch;
@@ -32,12 +39,16 @@ pub(super) struct OneRun<'a> {
     pub(super) interrupt: &'a Interrupt,
     pub(super) shells: Shells,
     pub(super) clock: Clock,
+    /// Whether no other run follows it.
+    pub(super) last: bool,
 }
 
 /// A run that has ended, and its server with it.
 pub(super) struct Finished {
     pub(super) run_id: String,
     pub(super) target: Target,
+    /// Whose TCP made its connections.
+    pub(super) engine: Engine,
     /// What its connections carried.
     pub(super) protocol: Protocol,
     pub(super) clock: Clock,
@@ -66,16 +77,19 @@ impl OneRun<'_> {
             Some(started) => Process::open(started.server.pid()).ok(),
             None => master,
         };
-        let mut run = self.prepare(&target, master, files, opened, notes)?;
-        let broken = run.measure(self.interrupt, show_progress).err();
+        let (mut run, mut engine) = self.prepare(&target, master, files, opened, notes)?;
+        let broken = run
+            .measure(engine.as_mut(), self.interrupt, show_progress)
+            .err();
         if self.interrupt.came() && server.is_some() {
             notes.tell("stopping the server; another interrupt ends everything at once".to_owned());
         }
-        let ended = run.end(server.as_mut(), self.interrupt);
+        let ended = run.end(engine, server.as_mut(), self.interrupt);
         Ok(Finished {
             interrupted: self.interrupt.came(),
             run_id: self.run_id,
             target,
+            engine: self.plan.engine,
             protocol: self.plan.request.protocol(),
             clock: self.clock,
             server,
@@ -114,25 +128,31 @@ impl OneRun<'_> {
         files: &mut RunFiles,
         opened: &mut OpenOutputs,
         notes: &mut Notes,
-    ) -> Result<Run> {
+    ) -> Result<(Run, Box<dyn connect::Engine>)> {
         let (plan, clock) = (self.plan, self.clock);
         let route = route_to(target.address);
         let template = plan.request.template(&target.name, &self.run_id);
         let this_host = route.as_ref().is_ok_and(|route| route.local);
-        let engine = self.engine(target, template.clone(), this_host, notes)?;
+        let job = self.job(target, template.clone(), this_host, notes)?;
+        let way = self.way(target.address, &route)?;
+        let taps = Taps::open(&Watched {
+            target: target.address,
+            route: &route,
+            master: master.as_ref().map(Process::pid),
+            wishes: plan.observe,
+            own_wire: way.is_some(),
+            clock,
+        })?;
+        if self.last {
+            // Nothing is opened any more; where it cannot be dropped it was never there.
+            let _ = capability::give_up(CapabilitySet::NET_RAW);
+        }
         let mut exits = ExitWatch::new(clock);
         if let Some(master) = &master {
             exits
                 .watch_tree(master.pid())
                 .context("cannot watch the server's processes")?;
         }
-        let taps = Taps::open(&Watched {
-            target: target.address,
-            route: &route,
-            master: master.as_ref().map(Process::pid),
-            wishes: plan.observe,
-            clock,
-        })?;
         notes.tell_all(&mut without(&taps, plan.observe.wire, files));
         let spool = match taps.has_wire() {
             true => spool(files, opened)?,
@@ -162,29 +182,64 @@ impl OneRun<'_> {
             self.shells.clone(),
             clock,
         );
-        Ok(Run::new(Parts {
+        let engine = self.engine(job, way, &recorder, keep_packets)?;
+        let run = Run::new(Parts {
             clock,
-            engine: Box::new(engine),
             triggers,
             exits,
             recorder,
             vantages,
             count: plan.load.count,
-        }))
+        });
+        Ok((run, engine))
     }
 
-    fn engine(
+    fn job(
         &self,
         target: &Target,
         template: Template,
         this_host: bool,
         notes: &mut Notes,
-    ) -> Result<SocketEngine> {
+    ) -> Result<Job> {
         let mut found = Vec::new();
         let (load, content) = (self.plan.load.clone(), self.plan.request.content());
-        let job = load.fit(target, this_host, template, content, &mut found)?;
+        let engine = self.plan.engine;
+        let job = load.fit(target, this_host, engine, template, content, &mut found)?;
         notes.tell_all(&mut found);
-        SocketEngine::new(job, self.clock).context("cannot make an epoll instance")
+        Ok(job)
+    }
+
+    /// What our own TCP needs to reach the server, where it is wanted.
+    fn way(&self, target: SocketAddr, route: &io::Result<Route>) -> Result<Option<Way>> {
+        let Engine::Raw(_) = self.plan.engine else {
+            return Ok(None);
+        };
+        let refused =
+            |error: &io::Error| anyhow!("{}", wire_refused(error, self.plan.observe.wire));
+        let route = route.as_ref().map_err(refused)?;
+        let way = Way::open(target, *route).map_err(|error| refused(&error))?;
+        Ok(Some(way))
+    }
+
+    fn engine(
+        &self,
+        mut job: Job,
+        way: Option<Way>,
+        recorder: &Recorder,
+        keep_packets: bool,
+    ) -> Result<Box<dyn connect::Engine>> {
+        let (Engine::Raw(manner), Some(way)) = (self.plan.engine, way) else {
+            let engine = SocketEngine::new(job, self.clock);
+            let engine = engine.context("cannot make an epoll instance")?;
+            return Ok(Box::new(engine));
+        };
+        if let Does::Split { delay, .. } = manner.does {
+            job.idle_delay = delay;
+        }
+        let sender = recorder.sender();
+        let sink = Box::new(move |batch| sender.send(Message::Wire(batch)).is_ok());
+        let engine = RawEngine::new(job, manner, way, self.clock, keep_packets, sink);
+        Ok(Box::new(engine))
     }
 
     fn join(&self, target: &Target, wire: bool, keep_steps: bool) -> Join {

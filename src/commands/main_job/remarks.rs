@@ -176,11 +176,23 @@ pub(super) fn wire_remarks(wire: &WireStats) -> Vec<String> {
         (wire.late, "out of order beyond what is waited for"),
         (wire.fragments, "fragments, not read"),
         (wire.malformed, "unreadable"),
+        (
+            wire.bad_checksums.unwrap_or(0),
+            "with a wrong checksum, dropped as a host would",
+        ),
     ];
     for (n, what) in odd {
         if n > 0 {
             lines.push(format!("wire: {n} {} {what}", plural(n, "packet")));
         }
+    }
+    let foreign = wire.foreign_resets.unwrap_or(0);
+    if foreign > 0 {
+        lines.push(format!(
+            "this host's own TCP sent {foreign} {} into connections of the raw engine: they may have \
+             ended by it (the server sends with a TTL of 255, which only CAP_NET_ADMIN guards against)",
+            plural(foreign, "reset")
+        ));
     }
     lines
 }

@@ -9,6 +9,7 @@ use super::server::StartedServer;
 use super::vantages::Seen;
 use crate::commands::command_line;
 use crate::event::Vantage;
+use crate::plan::Engine;
 use crate::report::run::{
     ClockReport, ExitReport, RunReport, SCHEMA, ServerReport, SummaryReport, TriggerReport,
     VantageReport,
@@ -35,7 +36,7 @@ impl Finished {
                 monotonic_offset_ns: self.clock.monotonic_offset_ns(),
                 wall_offset_at_end_ns: self.clock.wall_offset_ns(),
             },
-            vantages: vantage_reports(&ended.seen),
+            vantages: vantage_reports(&ended.seen, self.engine),
             triggers: trigger_reports(&ended.log),
             exits: ended.log.exits.iter().map(exit_report).collect(),
             server: self.server.as_ref().map(server_report),
@@ -50,7 +51,7 @@ impl Finished {
     }
 }
 
-fn vantage_reports(seen: &Seen) -> Vec<VantageReport> {
+fn vantage_reports(seen: &Seen, engine: Engine) -> Vec<VantageReport> {
     let of = |vantage: Vantage, on| {
         let missing = seen.missing.iter().find(|one| one.vantage == vantage);
         VantageReport {
@@ -59,8 +60,13 @@ fn vantage_reports(seen: &Seen) -> Vec<VantageReport> {
             missing: missing.map(|missing| missing.why.clone()),
         }
     };
+    let sockets = engine == Engine::Socket;
+    let raw = (!sockets).then(|| "connections are made by probe's own TCP".to_owned());
     vec![
-        of(Vantage::Socket, true),
+        VantageReport {
+            missing: raw,
+            ..of(Vantage::Socket, sockets)
+        },
         of(Vantage::Wire, seen.wire.is_some()),
         of(Vantage::Diag, seen.diag.is_some()),
         of(Vantage::Trace, seen.trace.is_some()),

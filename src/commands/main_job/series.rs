@@ -99,7 +99,7 @@ impl<'a> Series<'a> {
                 let name = RunName::new(case, number, self.plan.repeat);
                 let (nth, planned) = (measured.runs() + 1, measured.planned());
                 progress.set_message(format!("run {nth} of {planned}"));
-                let mut run = match self.make(case, &name, planned == 1) {
+                let mut run = match self.make(case, &name, planned == 1, nth as u64 == planned) {
                     Ok(run) => run,
                     // Nobody waits for this server any more.
                     Err(_) if self.interrupt.came() => return Ok(()),
@@ -119,7 +119,7 @@ impl<'a> Series<'a> {
     }
 
     /// Makes a run and completes its files.
-    fn make(&mut self, case: &Case, name: &RunName, alone: bool) -> Result<Finished> {
+    fn make(&mut self, case: &Case, name: &RunName, alone: bool, last: bool) -> Result<Finished> {
         let folder = name.folder();
         let server_log = case.command.is_some();
         let mut files = self.opened.open_run(folder.as_deref(), server_log)?;
@@ -131,6 +131,7 @@ impl<'a> Series<'a> {
             interrupt: &self.interrupt,
             shells: self.shells.clone(),
             clock: Clock::start(),
+            last,
         };
         let show_progress = alone && !self.plan.outputs.quiet;
         let made = run.make(

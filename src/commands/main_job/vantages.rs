@@ -11,7 +11,7 @@ use crate::commands::recorder::{Message, Recorder};
 use crate::event::Vantage;
 use crate::kernel::{DiagTable, Poll, Tables, TraceTable};
 use crate::observe::diag::{DiagMissing, DiagStats, DiagTap, DiagVantage};
-use crate::observe::packet::{PacketTap, PacketVantage, WireStats};
+use crate::observe::packet::{PacketTap, PacketVantage, WireStats, interface_name};
 use crate::observe::route::Route;
 use crate::observe::trace::{TraceStats, TraceTap, TraceVantage};
 use crate::plan::{Wish, Wishes};
@@ -42,12 +42,14 @@ pub(super) struct Watched<'a> {
     /// The server's main process, where it is known.
     pub(super) master: Option<Pid>,
     pub(super) wishes: Wishes,
+    /// Whether the engine itself sees every packet.
+    pub(super) own_wire: bool,
     pub(super) clock: Clock,
 }
 
 /// Everything that watches, open and filling, with nobody reading it yet.
 pub(super) struct Taps {
-    wire: Option<PacketTap>,
+    wire: WireTap,
     diag: Option<DiagTap>,
     trace: Option<TraceTap>,
     /// The listeners and their queues when both were watching: from a queue on that was empty then it
@@ -58,6 +60,15 @@ pub(super) struct Taps {
     /// Whether nobody else holds the listener, and could accept.
     all_followed: bool,
     missing: Vec<Missing>,
+}
+
+/// Who sees packets.
+enum WireTap {
+    Nobody,
+    /// A ring that is read beside the engine.
+    Ring(PacketTap),
+    /// The engine, on the interface of this number.
+    Engine(u32),
 }
 
 /// Everything that watches, running.
@@ -95,8 +106,9 @@ impl Taps {
     pub(super) fn open(watched: &Watched<'_>) -> Result<Taps> {
         let Wishes { wire, diag, trace } = watched.wishes;
         let mut missing = Vec::new();
-        let wire_tap = open_wire(watched, wire);
-        let wire_tap = wire_tap.or_else(|why| note(&mut missing, Vantage::Wire, wire, why))?;
+        let wire_tap = open_wire(watched, wire)
+            .map(Some)
+            .or_else(|why| note(&mut missing, Vantage::Wire, wire, why))?;
         // Tracepoints, too, are told by who listens whom to follow.
         let mut looked = match (diag, trace) {
             (Wish::Off, Wish::Off) => Err(None),
@@ -119,7 +131,7 @@ impl Taps {
         };
         let diag_tap = diag_tap.or_else(|why| note(&mut missing, Vantage::Diag, diag, why))?;
         Ok(Taps {
-            wire: wire_tap,
+            wire: wire_tap.unwrap_or(WireTap::Nobody),
             diag: diag_tap,
             trace: trace_tap,
             all_followed: all_followed(first.as_ref(), &followed),
@@ -131,7 +143,7 @@ impl Taps {
 
     /// Whether packets are seen.
     pub(super) fn has_wire(&self) -> bool {
-        self.wire.is_some()
+        !matches!(self.wire, WireTap::Nobody)
     }
 
     /// What is missing.
@@ -195,13 +207,16 @@ impl Taps {
     pub(super) fn read(self, recorder: &Recorder, keep: bool, clock: Clock) -> Result<Vantages> {
         const NO_THREAD: &str = "cannot start a thread";
         let lacks = self.lacks();
-        let interface = self.wire.as_ref().map(PacketTap::interface_name);
         let sender = recorder.sender();
-        let wire = self.wire.map(|tap| {
-            tap.read(clock, keep, move |batch| {
-                sender.send(Message::Wire(batch)).is_ok()
-            })
-        });
+        let (interface, wire) = match self.wire {
+            WireTap::Nobody => (None, None),
+            WireTap::Engine(interface) => (Some(interface_name(interface)), None),
+            WireTap::Ring(tap) => {
+                let name = interface_name(tap.interface());
+                let sink = move |batch| sender.send(Message::Wire(batch)).is_ok();
+                (Some(name), Some(tap.read(clock, keep, sink)))
+            }
+        };
         let sender = recorder.sender();
         let diag = self
             .diag
@@ -284,14 +299,17 @@ fn all_followed(first: Option<&Poll>, followed: &[Pid]) -> bool {
 }
 
 /// Opens the packet ring, or says why there is none.
-fn open_wire(watched: &Watched<'_>, wish: Wish) -> std::result::Result<Option<PacketTap>, String> {
+fn open_wire(watched: &Watched<'_>, wish: Wish) -> std::result::Result<WireTap, String> {
     if wish == Wish::Off {
         return Err(UNWANTED.to_owned());
     }
     let refused = |error: &io::Error| wire_refused(error, wish);
     let route = watched.route.as_ref().map_err(refused)?;
+    if watched.own_wire {
+        return Ok(WireTap::Engine(route.interface));
+    }
     let tap = PacketTap::open(watched.target, *route).map_err(|error| refused(&error))?;
-    Ok(Some(tap))
+    Ok(WireTap::Ring(tap))
 }
 
 /// Enables tracepoints, or says why there are none: where connections end elsewhere than at the

@@ -8,6 +8,7 @@
 
 pub(crate) mod guards;
 mod outbox;
+pub(crate) mod path;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -53,9 +54,6 @@ pub(crate) struct Received<'a> {
     pub(crate) bytes: &'a [u8],
     /// How many there were.
     pub(crate) len: usize,
-    /// The interface sent it: it is the proof that it left. Never where the target is this host: what
-    /// is sent there is only seen as it is received, and addresses alone tell the direction.
-    pub(crate) outgoing: bool,
     /// Whether its checksums are right.
     pub(crate) checksum: Checksum,
 }
@@ -137,7 +135,6 @@ impl Link {
                 at: frame.at,
                 bytes: frame.bytes,
                 len: frame.len,
-                outgoing: frame.outgoing,
                 checksum: Checksum::of(&frame),
             };
             *bad_checksums += u64::from(received.checksum == Checksum::Bad);

@@ -10,6 +10,7 @@ use rustix::event::epoll::EventFlags;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::connect::answer::Answer;
+use crate::connect::errno::classify;
 use crate::connect::request::Template;
 use crate::connect::{Job, Opening};
 use crate::outcome::{Attempt, Call, Cohort, Errno, Failure, Maker, SocketEnd};
@@ -329,25 +330,5 @@ fn failure(call: Call, error: &io::Error) -> Failure {
     Failure {
         call,
         errno: classify(error),
-    }
-}
-
-/// What an errno says about the network (connect(2), tcp(7), icmp_err_convert in net/ipv4/icmp.c).
-fn classify(error: &io::Error) -> Errno {
-    let code = error.raw_os_error().unwrap_or(0);
-    match Os::from_raw(code) {
-        Os::ECONNREFUSED => Errno::Refused,
-        Os::ECONNRESET => Errno::Reset,
-        Os::EPIPE => Errno::Pipe,
-        Os::ETIMEDOUT => Errno::TimedOut,
-        Os::EHOSTUNREACH
-        | Os::ENETUNREACH
-        | Os::EACCES
-        | Os::EHOSTDOWN
-        | Os::ENONET
-        | Os::ENOPROTOOPT
-        | Os::EPROTO
-        | Os::EOPNOTSUPP => Errno::Unreachable(code),
-        _ => Errno::Other(code),
     }
 }

@@ -446,3 +446,27 @@ fn who_is_found_to_hold_a_connection_before_its_turn_took_it_unseen() {
     assert_eq!(accepted(60), (Some(Stamp(50)), Some(70)));
     assert_eq!(accepted(40), (Some(Stamp(40)), Some(71)));
 }
+
+#[test]
+fn a_connection_that_asked_nothing_raises_no_question_of_asking_again() {
+    for (script, connected, cause) in [
+        (">S <S. >. >F. <F. >.", true, Some(Cause::Unknown)),
+        (">S <S. >R", false, None),
+    ] {
+        let mut join = join();
+        show(&mut join, script);
+        join.attempt(Attempt {
+            maker: Maker::Raw,
+            connected: connected.then_some(Stamp(TICK)),
+            request: None,
+            written: 0,
+            ..attempt(1, 0, SocketEnd::Left, 2 * TICK)
+        });
+        join.finish();
+        let record = join.next_record().unwrap();
+        assert_eq!(record.outcome, Outcome::ClientClosed, "{script}");
+        assert_eq!(record.retry_safe, None, "{script}");
+        assert_eq!(record.cause, cause, "{script}");
+        assert!(!record.evidence.socket && record.evidence.wire);
+    }
+}

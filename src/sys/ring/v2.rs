@@ -20,8 +20,6 @@ use crate::time::Stamp;
 const FRAME_BYTES: u32 = 2048;
 /// Bytes in a block: frames lie side by side across blocks, as this is a multiple of theirs.
 const BLOCK_BYTES: u32 = 1 << 20;
-/// Where the address of a frame stands behind its header (packet_mmap.rst, "Frame structure").
-const ADDRESS: usize = size_of::<libc::tpacket2_hdr>().next_multiple_of(libc::TPACKET_ALIGNMENT);
 
 /// A packet socket with its ring. Dropping it closes both.
 pub(crate) struct Ring {
@@ -43,8 +41,6 @@ pub(crate) struct Frame<'a> {
     pub(crate) len: usize,
     /// Those that were captured.
     pub(crate) bytes: &'a [u8],
-    /// The interface sent it, and has not received it.
-    pub(crate) outgoing: bool,
     /// What the kernel knows of its transport checksum.
     pub(crate) checksum: Checksum,
 }
@@ -105,11 +101,7 @@ impl Ring {
         }
         // SAFETY: the kernel handed this slot over and leaves it alone until its status is given
         // back below; the borrow of the mapping ends before that.
-        let (header, outgoing) = unsafe {
-            let address = slot.as_ptr().add(ADDRESS).cast::<libc::sockaddr_ll>();
-            let outgoing = (*address).sll_pkttype == libc::PACKET_OUTGOING;
-            (*slot.cast::<libc::tpacket2_hdr>().as_ptr(), outgoing)
-        };
+        let header = unsafe { *slot.cast::<libc::tpacket2_hdr>().as_ptr() };
         let len = header.tp_len as usize;
         let whole = (flags & libc::TP_STATUS_COPY != 0 && self.read_whole(len)).then_some(len);
         each(Frame {
@@ -119,7 +111,6 @@ impl Ring {
                 Some(len) => &self.whole[..len],
                 None => captured(&slot, &header),
             },
-            outgoing,
             checksum: Checksum::from_status(flags),
         });
         // Release: our reads are done before the kernel may write again.

@@ -1,5 +1,5 @@
 //! Guards: source ports held in the kernel by listening sockets that take nothing, so that no other
-//! program uses them and the kernel answers nothing that comes for them (FACTS: it would send RST).
+//! program uses them and the kernel does not answer with RST what comes for them.
 #![expect(clippy::disallowed_types, reason = "guards listen")]
 
 use std::collections::HashMap;
@@ -19,7 +19,6 @@ const DROP: u16 = (BPF_RET | BPF_K) as u16;
 pub(crate) struct Guards {
     target: SocketAddr,
     held: HashMap<u16, Socket>,
-    unfiltered: bool,
 }
 
 impl Guards {
@@ -28,30 +27,26 @@ impl Guards {
         Guards {
             target,
             held: HashMap::new(),
-            unfiltered: false,
         }
     }
 
     /// Takes a port that nobody uses, on every address of this host, and guards it until it is
     /// released. Errors: EADDRINUSE where ip_local_port_range has none left, EMFILE.
     pub(crate) fn take(&mut self) -> io::Result<u16> {
-        loop {
-            let (socket, filtered) = guard(self.target)?;
-            let address = socket.local_addr()?.as_socket();
-            let port = address.ok_or(io::ErrorKind::InvalidData)?.port();
-            let again = port == self.target.port();
-            self.held.insert(port, socket);
-            if !again {
-                self.unfiltered |= !filtered;
-                return Ok(port);
-            }
+        let mut guard = Guard::open(self.target)?;
+        if guard.port == self.target.port() {
+            // On this host it would take the target's own place. Held until there is another, so that
+            // it does not come again.
+            guard = Guard::open(self.target)?;
         }
+        let Guard { socket, port } = guard;
+        self.held.insert(port, socket);
+        Ok(port)
     }
 
-    /// Lets go of a port. Where a peer still has state for it, what that sends is then answered with
-    /// RST by the kernel.
-    pub(crate) fn release(&mut self, port: u16) {
-        self.held.remove(&port);
+    /// Whether a port is held.
+    pub(crate) fn hold(&self, port: u16) -> bool {
+        self.held.contains_key(&port)
     }
 
     /// How many are held.
@@ -59,35 +54,44 @@ impl Guards {
         self.held.len()
     }
 
-    /// Whether they hold off whatever comes. Without CAP_NET_ADMIN segments with a TTL or hop limit
-    /// of 255 pass, which the kernel then answers: some stacks begin with it, and it arrives whole
-    /// from this host and its own network.
-    pub(crate) fn are_tight(&self) -> bool {
-        !self.unfiltered
+    /// Another descriptor of a guard's.
+    #[cfg(test)]
+    pub(super) fn copy(&self, port: u16) -> Socket {
+        self.held[&port].try_clone().unwrap()
     }
 }
 
-/// A listening socket on a port that the kernel chooses, and whether it has a filter.
-fn guard(target: SocketAddr) -> io::Result<(Socket, bool)> {
-    let dual = Socket::new(Domain::IPV6, Type::STREAM.cloexec(), None);
-    let (socket, any) = match dual {
-        Ok(socket) => {
-            socket.set_only_v6(false)?;
-            (socket, SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)))
-        }
-        // A kernel without IPv6.
-        Err(_) if target.is_ipv4() => (
-            Socket::new(Domain::IPV4, Type::STREAM.cloexec(), None)?,
-            SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-        ),
-        Err(error) => return Err(error),
-    };
-    // Before it is bound: nothing may come in between.
-    drop_below_ttl_255(&socket, any.is_ipv6())?;
-    let filtered = socket
-        .attach_filter(&[SockFilter::new(DROP, 0, 0, 0)])
-        .is_ok();
-    socket.bind(&any.into())?;
-    socket.listen(0)?;
-    Ok((socket, filtered))
+/// A listening socket that takes nothing.
+struct Guard {
+    socket: Socket,
+    port: u16,
+}
+
+impl Guard {
+    /// One on a port that the kernel chooses.
+    fn open(target: SocketAddr) -> io::Result<Guard> {
+        let dual = Socket::new(Domain::IPV6, Type::STREAM.cloexec(), None);
+        let (socket, any) = match dual {
+            Ok(socket) => {
+                socket.set_only_v6(false)?;
+                (socket, SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)))
+            }
+            // A kernel without IPv6.
+            Err(_) if target.is_ipv4() => (
+                Socket::new(Domain::IPV4, Type::STREAM.cloexec(), None)?,
+                SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+            ),
+            Err(error) => return Err(error),
+        };
+        // Before it listens: nothing may come in between.
+        drop_below_ttl_255(&socket, any.is_ipv6())?;
+        // Without CAP_NET_ADMIN what begins with a TTL of 255 still passes, which some stacks send: it
+        // arrives whole from this host and its own network, and the kernel answers it.
+        let _ = socket.attach_filter(&[SockFilter::new(DROP, 0, 0, 0)]);
+        socket.bind(&any.into())?;
+        socket.listen(0)?;
+        let address = socket.local_addr()?.as_socket();
+        let port = address.ok_or(io::ErrorKind::InvalidData)?.port();
+        Ok(Guard { socket, port })
+    }
 }

@@ -9,7 +9,8 @@ use pnet_packet::tcp::{self, MutableTcpPacket};
 
 use crate::wire::Flags;
 
-const TCP: usize = 20;
+/// The MSS of IPv4 on loopback: a SYN without one would have the peer send 536 bytes at a time.
+const MSS: [u8; 4] = [2, 4, 0xff, 0xd7];
 
 /// A segment with right checksums. `numbers` are its sequence and acknowledgment numbers.
 pub(super) fn segment(
@@ -19,7 +20,9 @@ pub(super) fn segment(
     numbers: (u32, u32),
     payload: &[u8],
 ) -> Vec<u8> {
-    let len = u16::try_from(TCP + payload.len()).unwrap();
+    let options: &[u8] = if flags.syn() { &MSS } else { &[] };
+    let payload = &[options, payload].concat();
+    let len = u16::try_from(20 + payload.len()).unwrap();
     match (src.ip(), dst.ip()) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
             let mut bytes = vec![0; 20 + usize::from(len)];
@@ -78,5 +81,6 @@ fn tcp<'a>(
     part.set_flags(flags.0);
     part.set_window(u16::MAX);
     part.set_payload(payload);
+    part.set_data_offset(5 + u8::from(flags.syn()));
     part
 }
