@@ -7,17 +7,17 @@ use std::net::SocketAddr;
 use std::process::Command;
 
 use probe::sequence::Sequence;
+use probe::wire::Direction;
 
 use crate::common::recorded::assert_told_again;
 use crate::common::{self, Row};
 use crate::fate_server::{CONNECTIONS, LOOPBACKS, Server};
 
 /// Cells that every row has unless a fate says otherwise: the vantages agree and missed nothing.
-const ALWAYS: &str = "socket_outcome= caveats= engine=socket";
+const ALWAYS: &str = "socket_outcome= caveats=";
 
 /// Cells that a socket alone cannot fill.
-const SOCKET_ALONE: &str =
-    "evidence=socket sequence= conn_state= history= rst_kind= syn_retransmits= retransmits=";
+const SOCKET_ALONE: &str = "engine=socket evidence=socket sequence= conn_state= history= rst_kind= syn_retransmits= retransmits=";
 
 /// What the rows of one fate say, as `column=value` words; an empty value is an empty cell.
 #[derive(Clone, Copy, Debug, Default)]
@@ -64,23 +64,36 @@ pub(crate) const REFUSED: Fate = Fate {
     socket: "",
 };
 
-/// Whether the probe looks at packets.
+/// Whose TCP makes the connections, and whether the probe looks at packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Vantage {
+    /// Sockets and their packets.
     Wire,
+    /// Sockets alone.
     Socket,
+    /// The probe's own TCP, which is its own vantage.
+    Raw,
 }
 
 impl Vantage {
+    /// Those of the socket engine.
+    pub(crate) const SOCKETS: [Vantage; 2] = [Vantage::Wire, Vantage::Socket];
     /// Each in turn.
-    pub(crate) const BOTH: [Vantage; 2] = [Vantage::Wire, Vantage::Socket];
+    pub(crate) const ALL: [Vantage; 3] = [Vantage::Wire, Vantage::Socket, Vantage::Raw];
 
-    /// What `--observe` calls it.
-    pub(crate) fn option(self) -> &'static str {
-        match self {
-            Vantage::Wire => "socket,wire",
-            Vantage::Socket => "socket",
-        }
+    /// The options that choose it.
+    pub(crate) fn options(self) -> [&'static str; 4] {
+        let (engine, observe) = match self {
+            Vantage::Wire => ("socket", "socket,wire"),
+            Vantage::Socket => ("socket", "socket"),
+            Vantage::Raw => ("raw", "wire"),
+        };
+        ["--engine", engine, "--observe", observe]
+    }
+
+    /// Whether it sees packets.
+    pub(crate) fn sees_packets(self) -> bool {
+        self != Vantage::Socket
     }
 }
 
@@ -95,14 +108,16 @@ impl Fate {
 
     /// The same on one address.
     pub(crate) fn is_met_on(&self, host: &str, options: &str, start: impl Fn() -> Server) {
-        for vantage in Vantage::BOTH {
+        let [wire, _, raw] = Vantage::ALL.map(|vantage| {
             let server = start();
             let rows = probe_rows(server.address(), vantage, options);
             server.finish();
             let rows = cohort(rows, options);
             assert_eq!(rows.len(), CONNECTIONS, "{host}, {vantage:?}");
             self.is_told_by(&rows, vantage);
-        }
+            rows
+        });
+        assert_eq!(essences(&raw), essences(&wire), "{host}");
     }
 
     /// Holds every row against it.
@@ -114,7 +129,7 @@ impl Fate {
                 .filter(|(column, expected)| row[*column] != *expected)
                 .map(|(column, expected)| format!("{column} is not `{expected}`"))
                 .collect();
-            if vantage == Vantage::Wire && !self.fits(&row["sequence"]) {
+            if vantage.sees_packets() && !self.fits(&row["sequence"]) {
                 wrong.push(format!("the sequence is not `{}`", self.sequence));
             }
             let filled: BTreeMap<_, _> = row.iter().filter(|(_, cell)| !cell.is_empty()).collect();
@@ -134,8 +149,14 @@ impl Fate {
     /// Later words override earlier ones.
     fn cells(&self, vantage: Vantage) -> BTreeMap<&'static str, &'static str> {
         let by_vantage = match vantage {
-            Vantage::Wire => [ALWAYS, self.says, "evidence=socket+wire", self.wire],
+            Vantage::Wire => [
+                ALWAYS,
+                self.says,
+                "engine=socket evidence=socket+wire",
+                self.wire,
+            ],
             Vantage::Socket => [ALWAYS, self.says, SOCKET_ALONE, self.socket],
+            Vantage::Raw => [ALWAYS, self.says, "engine=raw evidence=wire", self.wire],
         };
         let words = by_vantage.iter().flat_map(|cells| cells.split_whitespace());
         words
@@ -150,14 +171,14 @@ pub(crate) fn probe_rows(server: SocketAddr, vantage: Vantage, options: &str) ->
     let folder = tempfile::tempdir().expect("a temporary folder");
     let capture = folder.path().join("run.pcapng");
     let mut command = probe(server, vantage, options);
-    if vantage == Vantage::Wire {
+    if vantage.sees_packets() {
         command.arg("--pcap").arg(&capture);
     }
     let output = command.output().expect("the probe starts");
     let stderr = common::stderr(&output);
     assert!(output.status.success(), "{options}: {stderr}");
     let rows = common::rows(&output.stdout);
-    if vantage == Vantage::Wire {
+    if vantage.sees_packets() {
         assert_told_again(&rows, &capture);
     }
     rows
@@ -169,13 +190,75 @@ pub(crate) fn probe(server: SocketAddr, vantage: Vantage, options: &str) -> Comm
     let mut command = common::probe();
     command
         .args(["--target", &server.to_string()])
-        .args(["--observe", vantage.option()])
+        .args(vantage.options())
         .args(["--format", "csv"])
         .args(options.split_whitespace());
     if !options.contains("--count") {
         command.args(["--count", &CONNECTIONS.to_string()]);
     }
     command
+}
+
+/// What any TCP must have made of these connections, whoever made them: see [`essence`].
+fn essences(rows: &[Row]) -> Vec<String> {
+    let mut essences: Vec<String> = rows.iter().map(essence).collect();
+    essences.sort();
+    essences
+}
+
+/// The order of SYNs, data and ends. What else the engines may differ in is set aside, and nothing but
+/// that:
+///
+/// - segments that acknowledge and do nothing else: when they are sent, alone or with something, is
+///   each TCP's own choice, and often the scheduler's;
+/// - segments sent again: the kernel probes for the loss of the last one (RFC 8985) long before our
+///   timer is up;
+/// - of a request that was not acknowledged to its end how much was sent, and the FIN behind it;
+/// - where the server reset a connection the client's FIN: the two cross.
+fn essence(row: &Row) -> String {
+    let sequence: Sequence = row["sequence"].parse().expect("a sequence");
+    let was_reset = sequence.steps().iter().any(|step| {
+        let by_server = step.direction == Direction::ToClient;
+        by_server && step.flags.rst()
+    });
+    let request_failed = row["request_acked"] == "false";
+    let mut words: Vec<(Direction, &str, u64)> = Vec::new();
+    for step in sequence.unfolded() {
+        let ours = step.direction == Direction::ToServer;
+        let (syn, fin, rst) = (step.flags.syn(), step.flags.fin(), step.flags.rst());
+        let data = (step.len > 0).then_some("data");
+        for word in [
+            syn.then_some("SYN"),
+            data,
+            fin.then_some("FIN"),
+            rst.then_some("RST"),
+        ] {
+            let Some(word) = word else { continue };
+            let set_aside = match word {
+                "data" => ours && request_failed,
+                "FIN" => ours && (request_failed || was_reset),
+                _ => false,
+            };
+            let len = if word == "data" { step.len.into() } else { 0 };
+            match words.last_mut() {
+                _ if set_aside => {}
+                Some((direction, last, sum)) if (*direction, *last) == (step.direction, word) => {
+                    *sum += len;
+                }
+                _ => words.push((step.direction, word, len)),
+            }
+        }
+    }
+    let words = words.into_iter().map(|(direction, word, sum)| {
+        // A request's length has the probe's pid in it.
+        let whole = sum.to_string() == row["request_bytes"];
+        let sum = match direction {
+            Direction::ToServer if whole => "whole".to_owned(),
+            _ => sum.to_string(),
+        };
+        format!("{}{word} {sum}", direction.arrow())
+    });
+    words.collect::<Vec<_>>().join(", ")
 }
 
 /// The rows that a test is about.

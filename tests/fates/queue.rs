@@ -73,7 +73,7 @@ fn a_queued_request_hangs_while_a_process_that_never_accepts_shares_the_listener
 fn shutting_a_shared_listener_down_resets_its_queue_and_refuses_what_comes_next() {
     enter_namespace();
     for host in LOOPBACKS {
-        for vantage in Vantage::BOTH {
+        for vantage in Vantage::ALL {
             let server = Listener::on(host).serve(|listener| {
                 let other_owner = listener.share_with_process();
                 listener.port().wait_for_requests(CONNECTIONS);
