@@ -135,6 +135,12 @@ impl OneRun<'_> {
         let this_host = route.as_ref().is_ok_and(|route| route.local);
         let job = self.job(target, template.clone(), this_host, notes)?;
         let way = self.way(target.address, &route)?;
+        let mut exits = ExitWatch::new(clock);
+        if let Some(master) = &master {
+            exits
+                .watch_tree(master.pid())
+                .context("cannot watch the server's processes")?;
+        }
         let taps = Taps::open(&Watched {
             target: target.address,
             route: &route,
@@ -143,15 +149,9 @@ impl OneRun<'_> {
             own_wire: way.is_some(),
             clock,
         })?;
-        if self.last {
+        if self.last && plan.engine != Engine::Socket {
             // Nothing is opened any more; where it cannot be dropped it was never there.
             let _ = capability::give_up(CapabilitySet::NET_RAW);
-        }
-        let mut exits = ExitWatch::new(clock);
-        if let Some(master) = &master {
-            exits
-                .watch_tree(master.pid())
-                .context("cannot watch the server's processes")?;
         }
         notes.tell_all(&mut without(&taps, plan.observe.wire, files));
         let spool = match taps.has_wire() {
