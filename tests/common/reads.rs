@@ -1,5 +1,9 @@
 //! Who was read from, by a tracefs instance of the test's own: what the probe says of reads is held
 //! against it, and it knows nothing of the probe's.
+//!
+//! Tracepoints tell of all network name spaces and name none: two servers on one port whose clients
+//! come from one address and port look the same there. The probe then says nothing of either by them;
+//! here nobody else may be watched meanwhile.
 #![expect(
     clippy::disallowed_methods,
     reason = "tests write to tracefs and read what the kernel put there"
@@ -9,6 +13,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::sched::{CloneFlags, unshare};
 
@@ -19,21 +24,30 @@ const TRACEFS: &str = "/sys/kernel/tracing";
 /// Fires when a process reads data from a TCP socket, or peeks at it.
 const EVENT: &str = "events/tcp/tcp_rcv_space_adjust";
 
+/// Held by whoever watches.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// Reads on one server port, under way.
 pub(crate) struct Reads {
     instance: PathBuf,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Reads {
-    /// Watches from now on.
+    /// Waits until nobody else of this program watches, and watches from now on.
     pub(crate) fn on(port: u16) -> Reads {
         static NEXT: AtomicU32 = AtomicU32::new(0);
+        // Whoever failed while watching has stopped.
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         mount_for_this_thread();
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("reference-{}-{n}", std::process::id());
         let instance = Path::new(TRACEFS).join("instances").join(name);
         fs::create_dir(&instance).expect("needs root: a tracefs instance");
-        let reads = Reads { instance };
+        let reads = Reads {
+            instance,
+            _alone: alone,
+        };
         reads.write(&format!("{EVENT}/filter"), &format!("sport == {port}"));
         reads.write(&format!("{EVENT}/enable"), "1");
         reads

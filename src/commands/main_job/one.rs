@@ -149,7 +149,7 @@ impl OneRun<'_> {
             own_wire: way.is_some(),
             clock,
         })?;
-        if self.last && plan.engine != Engine::Socket {
+        if self.last {
             // Nothing is opened any more; where it cannot be dropped it was never there.
             let _ = capability::give_up(CapabilitySet::NET_RAW);
         }
