@@ -36,7 +36,7 @@ pub fn handshakes(target: SocketAddr, connections: u64, sources: u8) -> io::Resu
     let way = Way::open(target, route_to(target)?)?;
     let sink = Box::new(|_| true);
     let mut engine = RawEngine::new(job, manner, way, clock, false, sink);
-    while engine.core.connected < connections {
+    while engine.connections.handshakes() < connections {
         engine.turn(u64::MAX, None)?;
     }
     let took = engine.first_opened().map_or(Duration::ZERO, |first| {
