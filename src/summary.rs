@@ -1,8 +1,10 @@
 //! What the records of a run, or of several, amount to: counts, losses, the window in which they
 //! fell. Held in constant memory however many records there were.
 
+mod interval;
 mod parts;
 mod pool;
+mod stops;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,8 +16,10 @@ use crate::record::Record;
 use crate::sequence::Sequence;
 use crate::time::Stamp;
 
+pub use interval::Interval;
 pub use parts::{Part, Parts, Share};
 pub use pool::{Pool, Spread};
+pub use stops::{Stops, Times, Turns};
 
 /// Different sequences counted for one outcome; further ones are counted together.
 const MAX_SEQUENCES: usize = 1_000;
@@ -43,6 +47,10 @@ pub struct Summary {
     pub at_the_server: u64,
     /// When the first connection was refused after others had been taken.
     pub first_refusal: Option<Stamp>,
+    /// When the last connection that was served was opened.
+    pub last_served: Option<Stamp>,
+    /// Those lost whose cause is unknown, or was told without tracepoints.
+    pub unproven: u64,
     /// Opening times of the first and the last lost connection.
     pub loss_window: Option<(Stamp, Stamp)>,
     /// The largest lateness of any connection, in nanoseconds.
@@ -84,6 +92,9 @@ impl Summary {
             let first = self.first_refusal.unwrap_or(refused);
             self.first_refusal = Some(first.min(refused));
         }
+        if record.outcome == Outcome::Served {
+            self.last_served = self.last_served.max(Some(record.times.opened));
+        }
         self.holes += u64::from(record.caveats.hole);
         self.missing += record.missing.unwrap_or(0);
         self.on_the_wire += u64::from(record.evidence.wire);
@@ -91,6 +102,8 @@ impl Summary {
         self.latest_ns = self.latest_ns.max(record.times.late_ns.unwrap_or(0));
         if record.outcome.is_lost() == Some(true) {
             self.lost += 1;
+            let known = record.cause.is_some_and(|cause| cause != Cause::Unknown);
+            self.unproven += u64::from(!(known && record.evidence.trace));
             let opened = record.times.opened;
             self.widen_loss_window(opened, opened);
         }
@@ -111,6 +124,7 @@ impl Summary {
         self.missing += other.missing;
         self.on_the_wire += other.on_the_wire;
         self.at_the_server += other.at_the_server;
+        self.unproven += other.unproven;
         self.latest_ns = self.latest_ns.max(other.latest_ns);
         if let Some((first, last)) = other.loss_window {
             self.widen_loss_window(first, last);
@@ -124,13 +138,35 @@ impl Summary {
 
     /// How many had each cause.
     pub fn causes(&self) -> BTreeMap<Cause, u64> {
+        self.causes_of(|_| true)
+    }
+
+    /// The same of those that were lost.
+    pub fn lost_causes(&self) -> BTreeMap<Cause, u64> {
+        self.causes_of(|outcome| outcome.is_lost() == Some(true))
+    }
+
+    fn causes_of(&self, wanted: impl Fn(Outcome) -> bool) -> BTreeMap<Cause, u64> {
         let mut causes = BTreeMap::new();
-        for counted in self.outcomes.values() {
+        let wanted = self
+            .outcomes
+            .iter()
+            .filter(|(outcome, _)| wanted(**outcome));
+        for (_, counted) in wanted {
             for (part, share) in counted.parts.ranked() {
                 *causes.entry(part.cause).or_default() += share.count;
             }
         }
         causes
+    }
+
+    /// Whether a connection was served that was opened after another had been refused: somebody
+    /// stopped listening, and somebody listened again.
+    pub fn is_interleaved(&self) -> bool {
+        let (served, refused) = (self.last_served, self.first_refusal);
+        served
+            .zip(refused)
+            .is_some_and(|(served, refused)| served > refused)
     }
 
     /// How many had that outcome.
