@@ -4,6 +4,7 @@
 mod compare;
 mod demo;
 mod engine;
+mod matrix;
 mod read;
 mod run;
 mod serve;
@@ -17,6 +18,7 @@ use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches};
 pub(crate) use compare::CompareArgs;
 pub(crate) use demo::DemoArgs;
 pub(crate) use engine::{CloseArg, EngineArgs, EngineName};
+pub(crate) use matrix::{MatrixArgs, MatrixFormat};
 pub(crate) use read::{ReadArgs, SideArgs};
 pub(crate) use run::{Format, JobArgs, OutputArgs, RunArgs};
 pub(crate) use serve::{ServeArgs, ServerArgs};
@@ -34,6 +36,8 @@ pub(crate) enum Request {
     Read(Box<ReadArgs>),
     /// A run held against a capture.
     Compare(Box<CompareArgs>),
+    /// Real servers side by side.
+    Matrix(Box<MatrixArgs>),
     /// The embedded server alone.
     Serve(Box<ServeArgs>),
     /// Help or the version was asked for, and printed.
@@ -74,6 +78,7 @@ pub(crate) fn parse(words: &[OsString]) -> Result<Request, Slip> {
         (Some(("demo", matches)), None) => Ok(Request::Demo(Box::new(read(matches)?))),
         (Some(("read", matches)), None) => Ok(Request::Read(Box::new(read(matches)?))),
         (Some(("compare", matches)), None) => Ok(Request::Compare(Box::new(read(matches)?))),
+        (Some(("matrix", matches)), None) => Ok(Request::Matrix(Box::new(read(matches)?))),
         (Some((_, matches)), None) => Ok(Request::Serve(Box::new(read(matches)?))),
         (None, Some([])) => Err(Slip(
             "`--` is followed by no command; put the server's start command behind it".to_owned(),
@@ -105,6 +110,7 @@ fn clap_command() -> Command {
         .subcommand(ServeArgs::command())
         .subcommand(ReadArgs::command())
         .subcommand(CompareArgs::command())
+        .subcommand(MatrixArgs::command())
         .disable_help_subcommand(true)
         .subcommand_help_heading("Commands")
 }

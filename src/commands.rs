@@ -5,6 +5,7 @@ mod demo;
 mod ending;
 mod interrupt;
 mod main_job;
+mod matrix;
 mod outputs;
 mod progress;
 mod read;
@@ -34,6 +35,7 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(Request::Demo(args)) => demo::run(*args, &words),
         Ok(Request::Read(args)) => read::run(*args, &words),
         Ok(Request::Compare(args)) => compare::run(*args),
+        Ok(Request::Matrix(args)) => matrix::run(*args, &words),
         Ok(Request::Serve(args)) => serve::run(*args),
         Err(slip) => Err(slip.into()),
     };

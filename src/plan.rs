@@ -8,21 +8,24 @@
 pub(crate) mod compare;
 mod engine;
 mod load;
+pub(crate) mod matrix;
 pub(crate) mod read;
 mod request;
 pub(crate) mod serve;
 mod target;
 mod trigger;
 
-use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use crate::cli::{Format, Observe, OutputArgs, RunArgs};
 use crate::sys::reason;
+use crate::target::child::Invocation;
 use crate::target::process::Process;
 use crate::target::trigger::Trigger;
 
@@ -34,22 +37,14 @@ pub(crate) use target::Target;
 /// Everything a run needs to know.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// Where to connect to; with a command it may be found out later.
-    pub(crate) target: Option<Target>,
+    /// The server, and what is done to it.
+    pub(crate) case: Case,
     /// Whose TCP makes connections.
     pub(crate) engine: Engine,
     /// What is sent.
     pub(crate) request: RequestSpec,
-    /// How connections are made.
-    pub(crate) load: Load,
-    /// What is done to the server.
-    pub(crate) triggers: Vec<Trigger>,
     /// Whom signals go to, where it is not the command.
     pub(crate) master: Option<Process>,
-    /// Signal the whole tree.
-    pub(crate) signal_tree: bool,
-    /// The server's start command.
-    pub(crate) command: Option<ServerCommand>,
     /// How many runs are made, each with the server started afresh.
     pub(crate) repeat: u64,
     /// Which vantages are wanted.
@@ -62,13 +57,42 @@ pub(crate) struct Plan {
     pub(crate) notes: Vec<String>,
 }
 
+/// A server to measure, and what is done to it: one, or one of several that a series measures.
+#[derive(Clone, Debug)]
+pub(crate) struct Case {
+    /// What it is called among several, each of which has a name of its own: a part of run ids, and a
+    /// folder in --out's.
+    pub(crate) label: Option<String>,
+    /// How it is started; nothing where it runs already.
+    pub(crate) command: Option<ServerCommand>,
+    /// Where to connect to; with a command it may be found out later.
+    pub(crate) target: Option<Target>,
+    /// How connections are made.
+    pub(crate) load: Load,
+    /// What is done to the server.
+    pub(crate) triggers: Vec<Trigger>,
+}
+
 /// The server to start.
 #[derive(Clone, Debug)]
 pub(crate) struct ServerCommand {
-    pub(crate) words: Vec<OsString>,
+    /// How.
+    pub(crate) invocation: Invocation,
+    /// How long it may take to listen.
     pub(crate) start_timeout: Duration,
+    /// How long it may take to stop, after the last connection, before it is killed.
     pub(crate) stop_timeout: Duration,
+    /// The signals that it stops on: where none of them was sent it is asked to stop in the end.
+    pub(crate) stops_on: Vec<Signal>,
 }
+
+/// What servers stop on, at once or gracefully, where nothing else is known of them.
+const STOPS_ON: [Signal; 4] = [
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGKILL,
+];
 
 /// Which vantages are wanted besides the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,19 +214,25 @@ impl Plan {
             allow_load: args.job.allow_load,
         };
         let command = (!args.command.is_empty()).then(|| ServerCommand {
-            words: args.command.clone(),
+            invocation: Invocation {
+                words: args.command.clone(),
+                ..Invocation::default()
+            },
             start_timeout: args.job.start_timeout,
             stop_timeout: args.job.stop_timeout,
+            stops_on: STOPS_ON.to_vec(),
         });
         Ok(Plan {
-            target,
+            case: Case {
+                label: None,
+                command,
+                target,
+                load,
+                triggers,
+            },
             engine,
             request,
-            load,
-            triggers,
             master,
-            signal_tree: args.job.signal_tree,
-            command,
             repeat: args.job.repeat,
             observe,
             outputs,

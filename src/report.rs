@@ -7,6 +7,7 @@ pub(crate) mod csv;
 pub(crate) mod demo;
 pub(crate) mod events;
 pub(crate) mod heroku;
+pub(crate) mod matrix;
 pub(crate) mod ndjson;
 mod parts;
 pub(crate) mod pcapng;

@@ -3,6 +3,7 @@
 
 pub(crate) mod child;
 pub(crate) mod holders;
+pub(crate) mod installed;
 pub(crate) mod listener;
 pub(crate) mod process;
 pub(crate) mod tree;

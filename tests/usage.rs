@@ -15,6 +15,26 @@ use common::{run_probe, stderr, stdout};
 /// What is typed behind `probe`, and what it says.
 const SLIPS: &[(&str, &str)] = &[
     (
+        "matrix",
+        "`probe matrix` needs a <SCENARIOS>; `probe matrix --help` shows how",
+    ),
+    (
+        "matrix src tests",
+        "`probe matrix` takes one folder of scenarios; leave out `tests`, or choose rows with --only tests",
+    ),
+    (
+        "matrix no-such-folder",
+        "cannot look into no-such-folder: no such file or directory; give a folder of scenarios",
+    ),
+    (
+        "matrix src",
+        "no folder in src holds a scenario.toml; give a folder of scenarios",
+    ),
+    (
+        "matrix scenarios --at 500",
+        "--at waits for 500 connections and only 200 are made; give a larger --count, or an earlier --at",
+    ),
+    (
         "127.0.0.1:80",
         "`127.0.0.1:80` looks like the target; give it as --target 127.0.0.1:80",
     ),
@@ -268,7 +288,7 @@ const SLIPS: &[(&str, &str)] = &[
     ),
     (
         "serve --count 5",
-        "`probe serve` has no --count; it is an option of plain `probe` and `probe demo`",
+        "`probe serve` has no --count; it is an option of plain `probe`, `probe demo` and `probe matrix`",
     ),
     (
         "serve 127.0.0.1:90",
@@ -454,6 +474,9 @@ fn help_goes_to_stdout_and_is_what_was_reviewed() {
     let output = run_probe("compare --help");
     assert_eq!(output.status.code(), Some(0));
     insta::assert_snapshot!("help_compare", stdout(&output));
+    let output = run_probe("matrix --help");
+    assert_eq!(output.status.code(), Some(0));
+    insta::assert_snapshot!("help_matrix", stdout(&output));
     let output = run_probe("serve --help");
     assert_eq!(output.status.code(), Some(0));
     insta::assert_snapshot!("help_serve", stdout(&output));

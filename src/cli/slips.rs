@@ -48,6 +48,10 @@ fn stray_behind(name: &str, stray: &str) -> String {
         }
         "compare" => format!("`probe compare` takes a run and a capture; leave out `{stray}`"),
         "read" => format!("`probe read` reads one capture at a time; leave out `{stray}`"),
+        "matrix" => format!(
+            "`probe matrix` takes one folder of scenarios; leave out `{stray}`, or choose rows with \
+             --only {stray}"
+        ),
         "demo" => format!(
             "`probe demo` brings its own server and takes options only; leave out `{stray}`, or \
              leave out `demo`"
@@ -241,7 +245,11 @@ fn owners(root: &Command, option: &str) -> Option<String> {
         .filter(|command| has(command))
         .map(|command| format!("`probe {}`", command.get_name()));
     let owners: Vec<String> = plain.into_iter().chain(others).collect();
-    (!owners.is_empty()).then(|| owners.join(" and "))
+    match owners.as_slice() {
+        [] => None,
+        [only] => Some(only.clone()),
+        [others @ .., last] => Some(format!("{} and {last}", others.join(", "))),
+    }
 }
 
 fn first_line(text: &str, us: &str) -> String {

@@ -9,9 +9,9 @@ use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
 use nix::unistd::getpid;
 
-use super::main_job::{self, Case, Measured};
+use super::main_job::{self, Measured};
 use crate::cli::{DemoArgs, JobArgs, RunArgs, ServerArgs, SignalArg};
-use crate::plan::{self, Plan};
+use crate::plan::{self, Case, Plan};
 use crate::prefork::{self, FirstRequest, Policy};
 use crate::report::demo::{self, Asked, Shown};
 use crate::report::policies;
@@ -36,12 +36,13 @@ pub(super) fn run(args: DemoArgs, words: &[OsString]) -> Result<ExitCode> {
     plan.notes.extend(left_out);
     let cases: Vec<Case> = policies
         .iter()
-        .map(|&policy| Case {
-            label: all.then(|| policy.word().to_owned()),
-            command: plan.command.clone().map(|command| plan::ServerCommand {
-                words: starts(policy),
-                ..command
-            }),
+        .map(|&policy| {
+            let mut case = plan.case.clone();
+            case.label = all.then(|| policy.word().to_owned());
+            if let Some(command) = &mut case.command {
+                command.invocation.words = starts(policy);
+            }
+            case
         })
         .collect();
     let setting = Setting {
@@ -54,7 +55,7 @@ pub(super) fn run(args: DemoArgs, words: &[OsString]) -> Result<ExitCode> {
         ),
         on_stdout: !plan.outputs.take_stdout(),
         asked: Asked {
-            signal: only_signal(&plan.triggers),
+            signal: only_signal(&plan.case.triggers),
             first_request: server.first_request,
         },
     };
@@ -96,7 +97,7 @@ fn only_signal(triggers: &[Trigger]) -> Option<Signal> {
     match triggers {
         [
             Trigger {
-                action: Action::Signal(signal),
+                action: Action::Signal(signal, _),
                 ..
             },
         ] => Some(*signal),

@@ -1,9 +1,9 @@
 //! The main job: start the server if asked to, watch, connect, trigger, stop, report; as often as
 //! asked for, and for any number of servers. What a plan asks for is left to the rooms below.
 
-mod case;
 mod course;
 mod measure;
+mod name;
 mod notes;
 mod one;
 mod packets;
@@ -20,26 +20,23 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use self::series::Series;
 use crate::cli::RunArgs;
-use crate::plan::Plan;
+use crate::plan::{Case, Plan};
 
-pub(super) use self::case::Case;
-pub(super) use self::report::Measured;
+pub(super) use self::report::{CaseMeasured, Measured};
+pub(super) use self::series::{Series, Unmeasurable};
 
 /// Carries it out for one server.
 pub(super) fn run(args: RunArgs, words: &[OsString]) -> Result<ExitCode> {
     let plan = Plan::check(args)?;
-    let case = Case {
-        label: None,
-        command: plan.command.clone(),
-    };
+    let case = plan.case.clone();
     run_series(plan, &[case], words)?.report(Measured::table)
 }
 
-/// Measures each of `cases` as often as the plan says, whatever its own command is. The command line
+/// Measures each of `cases` as often as the plan says, whatever its own server and load are. The command line
 /// `words` goes into each run.json. What was measured before something went wrong is kept; an error
 /// says that nothing was.
 pub(super) fn run_series(plan: Plan, cases: &[Case], words: &[OsString]) -> Result<Measured> {
-    Series::open(plan, words)?.measure(cases)
+    let series = Series::open(plan, words)?;
+    series.measure(cases, Unmeasurable::EndsTheSeries, |_, _| Ok(()))
 }

@@ -29,6 +29,9 @@ type Sink = BufWriter<Box<dyn Write + Send>>;
 /// server.log.
 pub(super) type LogFile = File;
 
+/// A file of a whole series, and where it lies.
+pub(super) type SeriesFile = (PathBuf, File);
+
 /// What records are written to.
 #[derive(Default)]
 pub(super) struct Writers {
@@ -67,6 +70,16 @@ pub(super) struct OpenOutputs {
 }
 
 impl OpenOutputs {
+    /// Creates another file in --out's folder, if there is one.
+    pub(super) fn create(&mut self, name: &str) -> Result<Option<SeriesFile>> {
+        let Some(folder) = &self.folder else {
+            return Ok(None);
+        };
+        let path = self.made.file(folder, name);
+        let file = create(&path)?;
+        Ok(Some((path, file)))
+    }
+
     /// Takes the files of --out's folder away again: nothing was measured.
     pub(super) fn discard(self) {
         self.made.discard();

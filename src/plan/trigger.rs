@@ -9,13 +9,17 @@ use nix::unistd::Pid;
 use super::{PlanError, read, refuse};
 use crate::cli::{RunArgs, SignalArg, WhenArg};
 use crate::target::process::Process;
-use crate::target::trigger::{Action, Trigger, When};
+use crate::target::trigger::{Action, Trigger, When, Whom};
 
 /// A pid file holds a number; some servers write a few lines.
 const MAX_PID_FILE: u64 = 64 << 10;
 
 pub(super) fn triggers(args: &RunArgs, steady: u64) -> Result<Vec<Trigger>, PlanError> {
     let half = WhenArg(When::Started(steady.div_ceil(2)));
+    let whom = match args.job.signal_tree {
+        true => Whom::Tree,
+        false => Whom::Master,
+    };
     let mut triggers = Vec::new();
     let mut wanted = args.job.signal.clone();
     // With a command of ours the default is to stop it; a trigger takes the signal's place.
@@ -28,7 +32,7 @@ pub(super) fn triggers(args: &RunArgs, steady: u64) -> Result<Vec<Trigger>, Plan
     for signal in wanted {
         if let SignalArg::Send(signal, when) = signal {
             let WhenArg(when) = when.unwrap_or(half);
-            let action = Action::Signal(signal);
+            let action = Action::Signal(signal, whom);
             triggers.push(Trigger { action, when });
         }
     }
@@ -57,7 +61,7 @@ pub(super) fn triggers(args: &RunArgs, steady: u64) -> Result<Vec<Trigger>, Plan
 pub(super) fn master(args: &RunArgs, triggers: &[Trigger]) -> Result<Option<Process>, PlanError> {
     let signals = triggers
         .iter()
-        .any(|t| matches!(t.action, Action::Signal(_)));
+        .any(|t| matches!(t.action, Action::Signal(..)));
     let pid = match (&args.pid, &args.pidfile) {
         (Some(_), _) | (_, Some(_)) if !args.command.is_empty() => {
             return refuse(

@@ -11,6 +11,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -49,6 +50,18 @@ pub(crate) struct Server {
     gone: bool,
     /// What is left cannot be ended.
     given_up: bool,
+}
+
+/// How a server is started.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Invocation {
+    /// The program and its arguments.
+    pub(crate) words: Vec<OsString>,
+    /// The folder that it runs in, where it is not the probe's.
+    pub(crate) folder: Option<PathBuf>,
+    /// What its environment has besides the probe's, or instead. The program is looked for on the PATH
+    /// that is given here, if one is.
+    pub(crate) env: Vec<(OsString, OsString)>,
 }
 
 /// Why the server could not be probed.
@@ -115,17 +128,22 @@ impl Server {
     /// Starts `command`; its output goes to `log` line by line. Everything below us but `shells` is
     /// taken for the server's.
     pub(crate) fn start(
-        command: &[OsString],
+        command: &Invocation,
         log: Option<File>,
         shells: Shells,
         clock: Clock,
     ) -> Result<Server, StartError> {
-        let shown = command.join(" ".as_ref()).to_string_lossy().into_owned();
+        let shown = command
+            .words
+            .join(" ".as_ref())
+            .to_string_lossy()
+            .into_owned();
         let fail = |error: io::Error| StartError::Spawn {
             command: shown.clone(),
             reason: reason(&error),
         };
         let (program, arguments) = command
+            .words
             .split_first()
             .ok_or_else(|| fail(io::Error::from(io::ErrorKind::NotFound)))?;
         sys::process::adopt_orphans().map_err(|e| fail(e.into()))?;
@@ -133,9 +151,13 @@ impl Server {
         let mut spawn = Command::new(program);
         spawn
             .args(arguments)
+            .envs(command.env.iter().cloned())
             .stdin(Stdio::null())
             .stdout(writer.try_clone().map_err(fail)?)
             .stderr(writer);
+        if let Some(folder) = &command.folder {
+            spawn.current_dir(folder);
+        }
         sys::process::tie_to_us(&mut spawn);
         let pid = sys::process::pid(spawn.spawn().map_err(fail)?.id());
         // The pipe's writing ends in `spawn` would keep the reader waiting.

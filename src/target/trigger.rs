@@ -12,11 +12,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::process::Process;
-use super::tree;
+use super::{listener, tree};
 use crate::sys::{self, reason};
 use crate::time::{Clock, Stamp};
 
@@ -43,11 +44,36 @@ impl When {
     }
 }
 
+/// Who of the server's processes gets a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whom {
+    /// The main process.
+    Master,
+    /// It and all its descendants.
+    Tree,
+    /// The first of its descendants that listens, or where none does the first there is.
+    Worker,
+}
+
+impl Whom {
+    /// Everybody that can be named.
+    pub(crate) const ALL: [Whom; 3] = [Whom::Master, Whom::Tree, Whom::Worker];
+
+    /// The word for it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Whom::Master => "master",
+            Whom::Tree => "tree",
+            Whom::Worker => "worker",
+        }
+    }
+}
+
 /// What is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     /// A signal.
-    Signal(Signal),
+    Signal(Signal, Whom),
     /// A command, run by sh.
     Command(String),
 }
@@ -116,7 +142,6 @@ impl Shells {
 pub(crate) struct Triggers {
     pending: Vec<Trigger>,
     master: Option<Process>,
-    whole_tree: bool,
     clock: Clock,
     shells: Shells,
     running: usize,
@@ -126,11 +151,10 @@ pub(crate) struct Triggers {
 }
 
 impl Triggers {
-    /// `master` gets the signals, or with `whole_tree` it and all its descendants.
+    /// `master` is the server's main process, where it is known.
     pub(crate) fn new(
         pending: Vec<Trigger>,
         master: Option<Process>,
-        whole_tree: bool,
         shells: Shells,
         clock: Clock,
     ) -> Triggers {
@@ -138,7 +162,6 @@ impl Triggers {
         Triggers {
             pending,
             master,
-            whole_tree,
             clock,
             shells,
             running: 0,
@@ -213,25 +236,29 @@ impl Triggers {
 
     fn fire(&mut self, action: Action) -> io::Result<Fired> {
         let (at, sent) = match &action {
-            Action::Signal(signal) => self.send(*signal),
+            Action::Signal(signal, whom) => self.send(*signal, *whom),
             Action::Command(command) => (self.run(command.clone())?, Vec::new()),
         };
         Ok(Fired { at, action, sent })
     }
 
-    fn send(&self, signal: Signal) -> (Stamp, Vec<(Pid, nix::Result<()>)>) {
+    fn send(&self, signal: Signal, whom: Whom) -> (Stamp, Vec<(Pid, nix::Result<()>)>) {
         // The tree is read before the clock: what counts is the moment before the first kill().
-        let rest: Vec<Process> = match &self.master {
-            Some(master) if self.whole_tree => tree::hold_descendants(master.pid()),
-            Some(_) | None => Vec::new(),
+        let below = match (&self.master, whom) {
+            (Some(master), Whom::Tree) => tree::hold_descendants(master.pid()),
+            (Some(master), Whom::Worker) => worker(master.pid()).into_iter().collect(),
+            (Some(_), Whom::Master) | (None, _) => Vec::new(),
         };
+        let itself = self.master.iter().filter(|_| whom != Whom::Worker);
         let at = self.clock.now();
-        let sent = self
-            .master
-            .iter()
-            .chain(&rest)
+        let mut sent: Vec<_> = itself
+            .chain(&below)
             .map(|process| (process.pid(), process.signal(signal)))
             .collect();
+        if let (Some(master), []) = (&self.master, sent.as_slice()) {
+            // A server without workers.
+            sent.push((master.pid(), Err(Errno::ECHILD)));
+        }
         (at, sent)
     }
 
@@ -295,6 +322,16 @@ impl Triggers {
     pub(crate) fn ended_early(&self) -> usize {
         self.ended_early
     }
+}
+
+/// Takes hold of one worker. Where none listens, as where the master accepts and hands on, it is the
+/// first that was started.
+fn worker(master: Pid) -> Option<Process> {
+    let mut held = tree::hold_descendants(master);
+    held.sort_by_key(Process::pid);
+    let listens = |process: &Process| !listener::listeners(&[process.pid()]).is_empty();
+    let at = held.iter().position(listens).unwrap_or(0);
+    (at < held.len()).then(|| held.swap_remove(at))
 }
 
 fn run_command(command: &str, shells: &Shells, clock: &Clock) -> CommandResult {

@@ -62,7 +62,7 @@ fn moment(at: Stamp, event: &'static str, pid: Option<i32>, detail: Option<Strin
 fn of_the_probe(ended: &Ended) -> Vec<Moment> {
     let mut moments = Vec::new();
     for fired in &ended.log.fired {
-        if let Action::Signal(signal) = &fired.action {
+        if let Action::Signal(signal, _) = &fired.action {
             let sent = fired.sent.iter().filter(|(_, sent)| sent.is_ok());
             moments.extend(sent.map(|(pid, _)| {
                 let signal = Some(signal.to_string());

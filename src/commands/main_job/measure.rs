@@ -14,7 +14,7 @@ use crate::commands::progress;
 use crate::commands::recorder::{Recorded, Recorder};
 use crate::connect::{Engine, Lingering};
 use crate::event::{Event, Vantage};
-use crate::target::trigger::{Action, CommandResult, Fired, Triggers};
+use crate::target::trigger::{Action, CommandResult, Fired, Triggers, Whom};
 use crate::target::watch::{Exit, ExitWatch};
 use crate::time::{Clock, Stamp};
 
@@ -87,17 +87,14 @@ impl Log {
             || self.unfired
     }
 
-    /// Whether the server got a signal that servers end on, at once or gracefully.
-    fn was_asked_to_stop(&self) -> bool {
-        const ENDING: [Signal; 4] = [
-            Signal::SIGTERM,
-            Signal::SIGINT,
-            Signal::SIGQUIT,
-            Signal::SIGKILL,
-        ];
+    /// Whether the server itself, and not a worker of it, got a signal that it stops on.
+    fn was_asked_to_stop(&self, stops_on: &[Signal]) -> bool {
         self.fired.iter().any(|fired| {
-            let ends = matches!(fired.action, Action::Signal(signal) if ENDING.contains(&signal));
-            ends && fired.sent.first().is_some_and(|(_, sent)| sent.is_ok())
+            let stops = match &fired.action {
+                Action::Signal(signal, whom) => *whom != Whom::Worker && stops_on.contains(signal),
+                Action::Command(_) => false,
+            };
+            stops && fired.sent.first().is_some_and(|(_, sent)| sent.is_ok())
         })
     }
 }
@@ -293,7 +290,7 @@ impl Run {
     }
 
     fn stop_server(&mut self, started: &mut StartedServer, interrupt: &Interrupt) {
-        let ask = !self.log.was_asked_to_stop() || interrupt.came();
+        let ask = !self.log.was_asked_to_stop(&started.stops_on) || interrupt.came();
         let came = interrupt.came();
         // An interrupt that came before asked for this stop; only another one cuts it short, at
         // once and from its own thread.
@@ -329,7 +326,7 @@ fn control_events(fired: &Fired) -> Vec<Event> {
     let at = fired.at;
     match &fired.action {
         Action::Command(command) => vec![control(at, "trigger", None, Some(command.clone()))],
-        Action::Signal(signal) => fired
+        Action::Signal(signal, _) => fired
             .sent
             .iter()
             .map(|(pid, sent)| {

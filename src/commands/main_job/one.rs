@@ -22,7 +22,7 @@ use crate::connect::{self, Job};
 use crate::event::Vantage;
 use crate::flow::Protocol;
 use crate::observe::route::{Route, route_to};
-use crate::plan::{Engine, Plan, ServerCommand, Target, Wish};
+use crate::plan::{Case, Engine, Plan, Target, Wish};
 use crate::record::Join;
 use crate::report::Context;
 use crate::sys::capability::{self, CapabilitySet};
@@ -35,7 +35,7 @@ use crate::time::Clock;
 pub(super) struct OneRun<'a> {
     pub(super) run_id: String,
     pub(super) plan: &'a Plan,
-    pub(super) command: Option<&'a ServerCommand>,
+    pub(super) case: &'a Case,
     pub(super) interrupt: &'a Interrupt,
     pub(super) shells: Shells,
     pub(super) clock: Clock,
@@ -104,8 +104,8 @@ impl OneRun<'_> {
         log: Option<LogFile>,
         notes: &mut Notes,
     ) -> Result<(Option<StartedServer>, Target)> {
-        let target = self.plan.target.as_ref();
-        let Some(command) = self.command else {
+        let target = self.case.target.as_ref();
+        let Some(command) = &self.case.command else {
             let target = target.context("nothing to connect to; give --target")?;
             return Ok((None, target.clone()));
         };
@@ -165,7 +165,7 @@ impl OneRun<'_> {
         if keep_packets {
             join = join.keeping_attempts();
         }
-        let triggered = !plan.triggers.is_empty();
+        let triggered = !self.case.triggers.is_empty();
         let writers = std::mem::take(&mut opened.writers);
         let context = Context {
             run_id: self.run_id.clone(),
@@ -176,9 +176,8 @@ impl OneRun<'_> {
             .context("cannot start a thread")?;
         let vantages = taps.read(&recorder, keep_packets, clock)?;
         let triggers = Triggers::new(
-            plan.triggers.clone(),
+            self.case.triggers.clone(),
             master,
-            plan.signal_tree,
             self.shells.clone(),
             clock,
         );
@@ -189,7 +188,7 @@ impl OneRun<'_> {
             exits,
             recorder,
             vantages,
-            count: plan.load.count,
+            count: self.case.load.count,
         });
         Ok((run, engine))
     }
@@ -202,7 +201,7 @@ impl OneRun<'_> {
         notes: &mut Notes,
     ) -> Result<Job> {
         let mut found = Vec::new();
-        let (load, content) = (self.plan.load.clone(), self.plan.request.content());
+        let (load, content) = (self.case.load.clone(), self.plan.request.content());
         let engine = self.plan.engine;
         let job = load.fit(target, this_host, engine, template, content, &mut found)?;
         notes.tell_all(&mut found);
@@ -243,7 +242,7 @@ impl OneRun<'_> {
     }
 
     fn join(&self, target: &Target, wire: bool, keep_steps: bool) -> Join {
-        let load = &self.plan.load;
+        let load = &self.case.load;
         let lifetime = (load.idle == 0).then_some(load.timeout);
         if !wire {
             return Join::of_sockets(lifetime, keep_steps);

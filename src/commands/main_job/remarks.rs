@@ -212,7 +212,7 @@ pub(super) fn trigger_failures(log: &Log) -> Vec<String> {
         .flat_map(|fired| fired.sent.iter().map(move |sent| (fired, sent)))
         .filter_map(|(fired, (pid, sent))| Some((fired, (pid, sent.err()?))))
     {
-        let Action::Signal(signal) = &fired.action else {
+        let Action::Signal(signal, _) = &fired.action else {
             continue;
         };
         lines.push(format!(
@@ -272,7 +272,7 @@ pub(super) fn unknown_causes(summary: &Summary) -> Option<String> {
 fn describe(fired: &Fired) -> String {
     match &fired.action {
         Action::Command(command) => format!("trigger: {command}"),
-        Action::Signal(signal) => {
+        Action::Signal(signal, _) => {
             let pids: Vec<String> = fired.sent.iter().map(|(pid, _)| pid.to_string()).collect();
             format!("{signal} to {}", pids.join(", "))
         }

@@ -4,24 +4,73 @@ use std::process::ExitCode;
 
 use anyhow::{Error, Result};
 
-use super::case::Case;
 use super::one::Finished;
-use super::remarks::{late, unknown_causes};
+use super::remarks::{ended_before, late, unknown_causes};
 use super::tally::{Tally, counted, share};
+use super::vantages::Missing;
 use crate::commands::ending::{Failures, gate_failure, print_table};
 use crate::commands::tell;
-use crate::plan::Plan;
+use crate::plan::{Case, Plan};
 use crate::report::table::{self, PoolSetting, Setting};
-use crate::summary::{Pool, Summary};
+use crate::summary::{Pool, Stops, Summary, Turns};
 
 /// What was measured of a case.
+#[derive(Default)]
 pub(in crate::commands) struct CaseMeasured {
     /// What it is called among several.
     pub(in crate::commands) label: Option<String>,
     /// Its runs; none where the series ended before it.
     pub(in crate::commands) pool: Pool,
+    /// How its server stopped in each of them.
+    pub(in crate::commands) stops: Stops,
+    /// Runs whose server was killed, as it had not stopped in time.
+    pub(in crate::commands) killed: usize,
+    /// Runs in which its main process had ended in time, and others of it had not.
+    pub(in crate::commands) left_behind: usize,
+    /// Runs whose server had ended before it was signalled.
+    pub(in crate::commands) ended_before: usize,
+    /// What the vantages could not see, each once.
+    pub(in crate::commands) unseen: Vec<String>,
+    /// Why it has fewer runs than were asked for.
+    pub(in crate::commands) unmade: Option<String>,
     /// What the table of its last run says besides the numbers.
     setting: Setting,
+}
+
+impl CaseMeasured {
+    fn add(&mut self, run: &Finished) {
+        let (ended, setting) = (&run.ended, run.setting());
+        let summary = &ended.recorded.summary;
+        self.pool.add(summary, setting.signal, !run.interrupted);
+        let stop = run.server.as_ref().and_then(|s| s.stop.as_ref());
+        let killed = stop.and_then(|stop| stop.killed);
+        let exit = ended.log.master_exit();
+        let gone = exit.filter(|&exit| killed.is_none_or(|killed| exit < killed));
+        let of = |event: &str| {
+            let moments = setting.course.moments.iter();
+            moments
+                .filter(|moment| moment.event == event)
+                .map(|moment| moment.at)
+                .max()
+        };
+        let turns = Turns {
+            signal: setting.signal,
+            last_accept: of("last_accept"),
+            listener_closed: of("listener_closed"),
+            gone,
+        };
+        self.stops.add(summary, &turns);
+        self.killed += usize::from(killed.is_some() && gone.is_none());
+        self.left_behind += usize::from(killed.is_some() && gone.is_some());
+        self.ended_before += usize::from(ended_before(&ended.log).is_some());
+        let missing = ended.seen.missing.iter().filter_map(Missing::remark);
+        for unseen in missing.chain(ended.seen.lacks.iter().cloned()) {
+            if !self.unseen.contains(&unseen) {
+                self.unseen.push(unseen);
+            }
+        }
+        self.setting = setting;
+    }
 }
 
 /// A series that was measured, as far as it went.
@@ -45,8 +94,7 @@ impl Measured {
     pub(super) fn new(planned: u64, cases: &[Case], plan: &Plan, stdout_taken: bool) -> Measured {
         let unmeasured = |case: &Case| CaseMeasured {
             label: case.label.clone(),
-            pool: Pool::default(),
-            setting: Setting::default(),
+            ..CaseMeasured::default()
         };
         Measured {
             cases: cases.iter().map(unmeasured).collect(),
@@ -65,10 +113,14 @@ impl Measured {
     pub(super) fn add(&mut self, at: usize, run: &Finished) {
         self.tally.add(run);
         if let Some(case) = self.cases.get_mut(at) {
-            let signal = run.ended.log.signal();
-            case.pool
-                .add(&run.ended.recorded.summary, signal, !run.interrupted);
-            case.setting = run.setting();
+            case.add(run);
+        }
+    }
+
+    /// Notes why no further run was made of the case at `at`.
+    pub(super) fn give_up(&mut self, at: usize, why: &Error) {
+        if let Some(case) = self.cases.get_mut(at) {
+            case.unmade = Some(format!("{why:#}"));
         }
     }
 
@@ -110,7 +162,10 @@ impl Measured {
             print_table(&text, self.stdout_taken, &mut self.failures);
         }
         self.failures.tell();
-        let code = if !self.failures.is_empty() {
+        let unmade = self.cases.iter().filter_map(|case| case.unmade.as_deref());
+        unmade.for_each(tell);
+        let all_made = self.cases.iter().all(|case| case.unmade.is_none());
+        let code = if !self.failures.is_empty() || !all_made {
             2
         } else if let Some(code) = self.interrupted {
             code

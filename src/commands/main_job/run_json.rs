@@ -82,7 +82,7 @@ fn trigger_reports(log: &Log) -> Vec<TriggerReport> {
         TriggerReport {
             at_unix_ns: fired.at.0,
             action: match &fired.action {
-                Action::Signal(signal) => signal.to_string(),
+                Action::Signal(signal, _) => signal.to_string(),
                 Action::Command(command) => command.clone(),
             },
             pids: fired.sent.iter().map(|(pid, _)| pid.as_raw()).collect(),

@@ -4,26 +4,43 @@
 
 use std::ffi::OsString;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Error, Result, anyhow};
 use indicatif::ProgressBar;
 
-use super::case::{Case, RunName};
+use super::name::RunName;
 use super::notes::Notes;
 use super::one::{Finished, OneRun};
-use super::report::Measured;
+use super::report::{CaseMeasured, Measured};
 use super::vantages::wire_refused;
 use crate::commands::ending::Failures;
 use crate::commands::interrupt::Interrupt;
-use crate::commands::outputs::{self, OpenOutputs, RunFiles};
+use crate::commands::outputs::{self, OpenOutputs, RunFiles, SeriesFile};
 use crate::commands::progress;
 use crate::observe::packet::PacketTap;
-use crate::plan::{Plan, Wish};
+use crate::plan::{Case, Plan, Wish};
 use crate::target::process::Process;
 use crate::target::trigger::Shells;
 use crate::time::Clock;
 
+/// What becomes of a series of which a case cannot be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::commands) enum Unmeasurable {
+    /// It ends.
+    EndsTheSeries,
+    /// It goes on with the next.
+    EndsItsCase,
+}
+
+/// Why a run was not made.
+enum Unmade {
+    /// Its case's fault.
+    Case(Error),
+    /// No other could be made either.
+    Series(Error),
+}
+
 /// What the runs of a series have in common.
-pub(super) struct Series<'a> {
+pub(in crate::commands) struct Series<'a> {
     plan: Plan,
     words: &'a [OsString],
     interrupt: Interrupt,
@@ -41,7 +58,7 @@ pub(super) struct Series<'a> {
 
 impl<'a> Series<'a> {
     /// Opens what is open throughout.
-    pub(super) fn open(mut plan: Plan, words: &'a [OsString]) -> Result<Series<'a>> {
+    pub(in crate::commands) fn open(mut plan: Plan, words: &'a [OsString]) -> Result<Series<'a>> {
         let interrupt = Interrupt::catch().context("cannot catch SIGINT and SIGTERM")?;
         let mut notes = Notes::new(plan.outputs.quiet);
         notes.tell_all(&mut plan.notes);
@@ -63,9 +80,20 @@ impl<'a> Series<'a> {
         })
     }
 
+    /// Creates a file of the whole series in --out's folder, if there is one.
+    pub(in crate::commands) fn create(&mut self, name: &str) -> Result<Option<SeriesFile>> {
+        self.opened.create(name)
+    }
+
     /// Makes all runs, until one ends the series before its time. What was measured until then is
-    /// kept; without any the error is all there is.
-    pub(super) fn measure(mut self, cases: &[Case]) -> Result<Measured> {
+    /// kept; without any the error is all there is. `done` is told of each case when its last run has
+    /// ended.
+    pub(in crate::commands) fn measure(
+        mut self,
+        cases: &[Case],
+        unmeasurable: Unmeasurable,
+        mut done: impl FnMut(usize, &CaseMeasured) -> Result<()>,
+    ) -> Result<Measured> {
         let planned = self.plan.repeat.saturating_mul(cases.len() as u64);
         let mut measured = Measured::new(planned, cases, &self.plan, self.opened.stdout_taken);
         let progress = if planned > 1 && !self.plan.outputs.quiet {
@@ -74,7 +102,28 @@ impl<'a> Series<'a> {
             ProgressBar::hidden()
         };
         self.notes.keep_above(progress.clone());
-        let made = self.make_all(cases, &mut measured, &progress);
+        let mut made = Ok(());
+        for (at, case) in cases.iter().enumerate() {
+            if self.is_over() {
+                break;
+            }
+            let all = self.make_all(at, case, &mut measured, &progress);
+            made = match all {
+                Ok(()) => Ok(()),
+                Err(Unmade::Case(why)) if unmeasurable == Unmeasurable::EndsItsCase => {
+                    measured.give_up(at, &why);
+                    Ok(())
+                }
+                Err(Unmade::Case(error) | Unmade::Series(error)) => Err(error),
+            };
+            let case = &measured.cases()[at];
+            if case.pool.runs() > 0 || case.unmade.is_some() {
+                made = made.and(done(at, case));
+            }
+            if made.is_err() {
+                break;
+            }
+        }
         progress.finish_and_clear();
         if measured.runs() == 0 {
             // A folder with empty files would only be in the way.
@@ -88,46 +137,57 @@ impl<'a> Series<'a> {
         Ok(measured)
     }
 
+    /// Makes all runs of a case.
     fn make_all(
         &mut self,
-        cases: &[Case],
+        at: usize,
+        case: &Case,
         measured: &mut Measured,
         progress: &ProgressBar,
-    ) -> Result<()> {
-        for (at, case) in cases.iter().enumerate() {
-            for number in 1..=self.plan.repeat {
-                let name = RunName::new(case, number, self.plan.repeat);
-                let (nth, planned) = (measured.runs() + 1, measured.planned());
-                progress.set_message(format!("run {nth} of {planned}"));
-                let mut run = match self.make(case, &name, planned == 1, nth as u64 == planned) {
-                    Ok(run) => run,
-                    // Nobody waits for this server any more.
-                    Err(_) if self.interrupt.came() => return Ok(()),
-                    Err(error) => return Err(name.blame(error)),
-                };
-                measured.add(at, &run);
-                progress.inc(1);
-                if let Some(error) = run.broken.take() {
-                    return Err(name.blame(error));
-                }
-                if self.is_over() {
-                    return Ok(());
-                }
+    ) -> Result<(), Unmade> {
+        let before = self.plan.repeat.saturating_mul(at as u64);
+        for number in 1..=self.plan.repeat {
+            let name = RunName::new(case.label.as_ref(), number, self.plan.repeat);
+            let (nth, planned) = (before + number, measured.planned());
+            let label = case.label.as_ref().map(|label| format!(", {label}"));
+            let label = label.unwrap_or_default();
+            progress.set_message(format!("run {nth} of {planned}{label}"));
+            progress.set_position(nth - 1);
+            let mut run = match self.make(case, &name, planned == 1, nth == planned) {
+                Ok(run) => run,
+                // Nobody waits for this server any more.
+                Err(_) if self.interrupt.came() => return Ok(()),
+                Err(Unmade::Case(error)) => return Err(Unmade::Case(name.blame(error))),
+                Err(Unmade::Series(error)) => return Err(Unmade::Series(name.blame(error))),
+            };
+            measured.add(at, &run);
+            if let Some(error) = run.broken.take() {
+                return Err(Unmade::Series(name.blame(error)));
+            }
+            if self.is_over() {
+                return Ok(());
             }
         }
         Ok(())
     }
 
     /// Makes a run and completes its files.
-    fn make(&mut self, case: &Case, name: &RunName, alone: bool, last: bool) -> Result<Finished> {
+    fn make(
+        &mut self,
+        case: &Case,
+        name: &RunName,
+        alone: bool,
+        last: bool,
+    ) -> Result<Finished, Unmade> {
         let folder = name.folder();
         let server_log = case.command.is_some();
-        let mut files = self.opened.open_run(folder.as_deref(), server_log)?;
+        let files = self.opened.open_run(folder.as_deref(), server_log);
+        let mut files = files.map_err(Unmade::Series)?;
         self.notes.begin_run();
         let run = OneRun {
             run_id: name.run_id(&self.stem),
             plan: &self.plan,
-            command: case.command.as_ref(),
+            case,
             interrupt: &self.interrupt,
             shells: self.shells.clone(),
             clock: Clock::start(),
@@ -149,7 +209,7 @@ impl<'a> Series<'a> {
             }
             Err(error) => {
                 self.opened.discard_run(files);
-                Err(error)
+                Err(Unmade::Case(error))
             }
         }
     }

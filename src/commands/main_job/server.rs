@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use nix::sys::signal::Signal;
 
 use super::notes::Notes;
 use crate::commands::interrupt::Interrupt;
@@ -17,6 +18,7 @@ use crate::time::Clock;
 pub(super) struct StartedServer {
     pub(super) server: Server,
     pub(super) stop_timeout: Duration,
+    pub(super) stops_on: Vec<Signal>,
     pub(super) at_rest: bool,
     pub(super) stop: Option<Stop>,
 }
@@ -47,7 +49,7 @@ impl Starting<'_> {
         if let Some(target) = target {
             Server::check_free(target.address)?;
         }
-        let mut server = Server::start(&command.words, log, self.shells, self.clock)?;
+        let mut server = Server::start(&command.invocation, log, self.shells, self.clock)?;
         interrupt.take_along(server.pid());
         let wanted = target.map(|target| target.address);
         let came = || interrupt.came();
@@ -63,6 +65,7 @@ impl Starting<'_> {
         let started = StartedServer {
             server,
             stop_timeout: command.stop_timeout,
+            stops_on: command.stops_on.clone(),
             at_rest,
             stop: None,
         };

@@ -83,7 +83,7 @@ impl Tally {
         let mut pulled: Vec<String> = Vec::new();
         for fired in &log.fired {
             let what = match &fired.action {
-                Action::Signal(signal) => signal.to_string(),
+                Action::Signal(signal, _) => signal.to_string(),
                 Action::Command(command) => format!("trigger `{command}`"),
             };
             // Once a run, however often it was done.

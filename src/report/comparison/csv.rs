@@ -106,6 +106,6 @@ mod tests {
 
     #[test]
     fn every_column_has_its_entry_in_the_docs_in_order() {
-        assert_eq!(documented("## compare --csv", "## The end"), HEADER);
+        assert_eq!(documented("## compare --csv", "## matrix.csv"), HEADER);
     }
 }

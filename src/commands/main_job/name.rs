@@ -1,19 +1,8 @@
-//! The servers that a series measures, and what its runs are called: in run ids, folders and errors.
+//! What the runs of a series are called: in run ids, folders and errors.
 
 use std::path::PathBuf;
 
 use anyhow::Error;
-
-use crate::plan::ServerCommand;
-
-/// A server to measure.
-pub(in crate::commands) struct Case {
-    /// What it is called among several, each of which has a name of its own: a part of run ids, and a
-    /// folder in --out's.
-    pub(in crate::commands) label: Option<String>,
-    /// How it is started; nothing where it runs already.
-    pub(in crate::commands) command: Option<ServerCommand>,
-}
 
 /// Which run of a series; a run that is alone has neither label nor number.
 pub(super) struct RunName {
@@ -22,10 +11,10 @@ pub(super) struct RunName {
 }
 
 impl RunName {
-    pub(super) fn new(case: &Case, number: u64, repeat: u64) -> RunName {
+    pub(super) fn new(label: Option<&String>, number: u64, repeat: u64) -> RunName {
         let width = repeat.to_string().len().max(3);
         RunName {
-            label: case.label.clone(),
+            label: label.cloned(),
             number: (repeat > 1).then(|| format!("{number:0width$}")),
         }
     }
@@ -65,11 +54,7 @@ mod tests {
     use super::*;
 
     fn named(label: Option<&str>, number: u64, repeat: u64) -> RunName {
-        let case = Case {
-            label: label.map(str::to_owned),
-            command: None,
-        };
-        RunName::new(&case, number, repeat)
+        RunName::new(label.map(str::to_owned).as_ref(), number, repeat)
     }
 
     #[test]
