@@ -38,13 +38,13 @@ impl Server {
     }
 
     fn gunicorn() -> Server {
-        let config = scenario("gunicorn/sleepy/gunicorn.conf.py");
+        let config = scenario("gunicorn/gunicorn.conf.py");
         let command = ["gunicorn", "-c", &config].map(str::to_owned);
         Server::of(command.to_vec(), "TERM@50")
     }
 
     fn unicorn() -> Server {
-        let [config, app] = ["unicorn.rb", "config.ru"].map(|f| scenario("unicorn/sleepy/") + f);
+        let [config, app] = ["unicorn.rb", "config.ru"].map(|f| scenario("unicorn/") + f);
         let command = ["unicorn", "-c", &config, &app].map(str::to_owned);
         Server::of(command.to_vec(), "QUIT@50")
     }
