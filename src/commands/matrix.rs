@@ -261,17 +261,23 @@ fn facts(rows: &[Row], words: &[OsString]) -> Vec<String> {
             host::kernel()
         ),
     ];
-    let mut packages: Vec<String> = Vec::new();
+    let mut builds: Vec<String> = Vec::new();
     for row in rows {
-        if let (Some(version), false) = (&row.version, row.package.is_empty()) {
-            let package = format!("{} {version} ({})", row.server, row.package);
-            if !packages.contains(&package) {
-                packages.push(package);
+        // A program that is first on PATH need not be Debian's, whatever its version.
+        let elsewhere = !row.package.is_empty() && !row.package.starts_with("debian");
+        if let Some(version) = &row.version {
+            let from = match elsewhere {
+                true => format!(" ({})", row.package),
+                false => String::new(),
+            };
+            let build = format!("{} {version}{from}", row.server);
+            if !builds.contains(&build) {
+                builds.push(build);
             }
         }
     }
-    if !packages.is_empty() {
-        facts.push(packages.join(", "));
+    if !builds.is_empty() {
+        facts.push(builds.join(", "));
     }
     facts
 }

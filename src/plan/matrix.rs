@@ -36,8 +36,6 @@ pub(crate) use self::scenario::What;
 const FILE: &str = "scenario.toml";
 /// Where packages that are not Debian's lie, in the folder of scenarios.
 const PACKAGES: &str = ".packages";
-/// A server that was to go on is of no interest once its connections have ended.
-const AFTERWARDS: Duration = Duration::from_secs(1);
 
 /// Everything that a matrix needs to know.
 pub(crate) struct MatrixPlan {
@@ -430,10 +428,7 @@ impl Making<'_> {
                     env,
                 },
                 start_timeout: self.args.start_timeout,
-                stop_timeout: match ask.what.is_stop() {
-                    true => self.args.stop_timeout,
-                    false => self.args.stop_timeout.min(AFTERWARDS),
-                },
+                stop_timeout: self.args.stop_timeout,
                 stops_on: ask
                     .send
                     .into_iter()
