@@ -26,8 +26,8 @@ use common::nginx::Nginx;
 use common::recorded::assert_told_again;
 use common::tshark::Capture;
 use common::{
-    Row, as_nobody, binary_for_everybody, enter_namespace, one_processor, probe, read_csv, rows,
-    run, run_json, run_probe, run_probe_with, stderr, stdout, sysctl,
+    Row, as_nobody, binary_for_everybody, enter_namespace, nft, one_processor, probe, read_csv,
+    rows, run, run_json, run_probe, run_probe_with, stderr, stdout, sysctl,
 };
 
 /// A listener that accepts nothing; its queue has room for `backlog` and one more.
@@ -188,6 +188,34 @@ fn a_half_open_connection_is_reset_and_never_queued() {
     for row in rows(&refused.stdout) {
         assert_eq!((&*row["outcome"], &*row["sequence"]), ("refused", ">S <R."));
     }
+}
+
+#[test]
+#[ignore = "needs root, netns, nginx, nft"]
+fn a_connection_that_never_came_about_is_over_even_where_none_is_closed() {
+    enter_namespace();
+    // The first SYN is lost; what is sent again a second later would not be.
+    nft("table inet filter {
+            chain input {
+                type filter hook input priority 0;
+                tcp dport 8088 tcp flags & (syn | ack) == syn limit rate 1/hour burst 1 packets drop
+            }
+        }");
+    let nginx = Nginx::on("127.0.0.1:8088".parse().unwrap(), 0);
+    let options = "--engine raw --target 127.0.0.1:8088 -n 3 --rate 1 --timeout 500ms --close none \
+                   --signal none --format csv";
+    let output = run_probe_with(options, &nginx.command());
+    let rows = rows(&output.stdout);
+    let told: Vec<(&str, &str)> = rows
+        .iter()
+        .map(|row| (&*row["conn"], &*row["outcome"]))
+        .collect();
+    assert_eq!(
+        told,
+        [("1", "unanswered"), ("2", "served"), ("3", "served")],
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]

@@ -297,7 +297,8 @@ impl Connections {
 
     /// The SYN was answered: does what is to be done then.
     fn connected(&mut self, id: Id, at: Stamp) {
-        let Some(conn) = live(&mut self.conns, id) else {
+        let Some(conn) = live(&mut self.conns, id).filter(|conn| conn.stage() != Stage::Over)
+        else {
             return;
         };
         if self.manner.does == Does::Syn {
@@ -468,12 +469,14 @@ impl Connections {
         }
     }
 
-    /// Has TCP end a connection.
+    /// Has TCP end a connection. Whoever never ends its side has none before it is connected: it gives
+    /// up connecting, as any other does.
     fn close_one(&mut self, id: Id) {
+        let connected = live(&mut self.conns, id).is_some_and(|conn| conn.is_connected());
         let how = match (self.manner.does, self.manner.close) {
             (Does::Syn, _) | (_, CloseBy::Rst) => Close::Rst,
-            (_, CloseBy::Fin) => Close::Fin,
-            (_, CloseBy::Nothing) => return,
+            (_, CloseBy::Nothing) if connected => return,
+            (_, CloseBy::Fin | CloseBy::Nothing) => Close::Fin,
         };
         self.tcp.close(self.clock.now(), id, how);
     }
