@@ -1,11 +1,17 @@
 //! What an arriving segment does to a connection: RFC 9293 3.10.7 in its order, with RFC 7323's check of
 //! timestamps, RFC 5961's answers to what an attacker may have sent, and RFC 5681's reaction to loss.
 
+use std::time::Duration;
+
 use super::connection::{Connection, FIN_WAIT, Marks, State};
 use super::number::{distance, is_before, low, micros, millis};
 use super::send::reply_to_stray;
 use super::{Chunk, Desk, Event, Id};
 use crate::wire::{IcmpError, Segment};
+
+/// A SYN that met what was left of an earlier connection goes again after this long: two ticks of a
+/// kernel with 250 a second, Linux's `TCP_TIMEOUT_MIN`.
+const SYN_AGAIN_SOON: Duration = Duration::from_millis(8);
 
 /// Whom payload goes to.
 type Deliver<'a> = &'a mut dyn FnMut(Id, Chunk<'_>);
@@ -47,7 +53,14 @@ impl Connection {
         let fits = segment.ack == self.seq(0);
         match (flags.ack(), flags.rst(), flags.syn()) {
             // Of an earlier connection, or a guess. A RST draws none.
-            (true, _, _) if !fits => desk.loose.extend(reply_to_stray(segment)),
+            (true, _, _) if !fits => {
+                desk.loose.extend(reply_to_stray(segment));
+                // What the server had left of an earlier one is gone with that RST, and our SYN with
+                // the answer. It goes again at once, but only once (tcp_rcv_synsent_state_process).
+                if !flags.rst() && self.waits == 0 && self.due > desk.now + SYN_AGAIN_SOON {
+                    self.arm(desk, SYN_AGAIN_SOON);
+                }
+            }
             (true, true, _) => self.end(desk, Event::Reset { from: self.state }),
             // Without an acknowledgment it proves nothing.
             (false, true, _) => {}

@@ -118,6 +118,28 @@ fn a_syn_ack_with_another_number_draws_a_reset() {
 }
 
 #[test]
+fn a_syn_that_meets_an_earlier_connection_goes_again_at_once_but_once() {
+    play(
+        "
+        0     open
+        0     >S
+        1ms   <. seq=900 ack=7          # of TIME-WAIT, say
+        1ms   >R seq=7
+        2ms   <. seq=900 ack=7          # another: it is not put off
+        2ms   >R seq=7
+        9ms   <R. seq=900 ack=7
+        9ms   >S seq=0
+        10ms  <. seq=900 ack=7
+        10ms  >R seq=7
+        1009ms >S seq=0
+        1010ms <S. ack=1
+        1010ms ! connected
+        1010ms >. seq=1
+    ",
+    );
+}
+
+#[test]
 fn a_syn_ack_again_is_acknowledged_again() {
     play(
         "
