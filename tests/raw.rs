@@ -386,6 +386,26 @@ fn an_interrupt_leaves_no_connection_behind_at_the_server_and_no_right_to_make_m
 }
 
 #[test]
+#[ignore = "needs root, netns, nginx, ss"]
+fn a_server_in_time_wait_since_the_last_run_takes_a_syn_from_the_same_port() {
+    enter_namespace();
+    sysctl("net/ipv4/ip_local_port_range", "40000 40019");
+    let nginx = Nginx::on("127.0.0.1:8088".parse().unwrap(), 0);
+    let options = "--engine raw --target 127.0.0.1:8088 -n 10 --signal none --format csv";
+    for _ in 0..3 {
+        let output = run_probe_with(options, &nginx.command());
+        let rows = rows(&output.stdout);
+        assert_eq!(rows.len(), 10, "{}", stderr(&output));
+        for row in rows {
+            let said = [&*row["outcome"], &*row["syn_retransmits"]];
+            assert_eq!(said, ["served", "0"], "{row:?}");
+        }
+    }
+    // Fewer than there were connections: ports were used again.
+    assert!((1..=20).contains(&sockets(&["time-wait"])));
+}
+
+#[test]
 #[ignore = "needs root, netns, ss"]
 fn what_is_killed_leaves_nothing_that_holds_its_ports() {
     enter_namespace();

@@ -11,7 +11,7 @@ pub mod engine;
 pub(crate) mod link;
 pub(crate) mod manner;
 
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::hash::{BuildHasher as _, DefaultHasher, Hash as _, Hasher as _, RandomState};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -96,7 +96,7 @@ impl RawEngine {
             mss: path.mss,
             receive_buffer: RECEIVE_BUFFER,
             window_scale: host::window_scale(),
-            seed: RandomState::new().build_hasher().finish(),
+            seed: seed(),
         };
         let guards = Guards::new(job.target);
         let sources = sources(&job, path.source);
@@ -264,6 +264,18 @@ impl Engine for RawEngine {
             .spawn(move || RawEngine::linger(*self, &told))?;
         Ok(Lingering::new(stop, thread))
     }
+}
+
+/// What no other host can guess, and the next run draws as well: a server that is in TIME-WAIT since the
+/// last one takes a SYN from the same port only where sequence number or timestamp goes on from there
+/// (RFC 6191).
+fn seed() -> u64 {
+    let Some(boot) = host::boot_id() else {
+        return RandomState::new().build_hasher().finish();
+    };
+    let mut hasher = DefaultHasher::new();
+    boot.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The source addresses of a job: the kernel's choice, or on loopback as many as it takes.

@@ -63,6 +63,12 @@ pub(crate) fn window_scale() -> u8 {
     u8::try_from(bits.saturating_sub(15).min(14)).unwrap_or(14)
 }
 
+/// Names the time since this host was started, at random.
+pub(crate) fn boot_id() -> Option<String> {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(text.trim().to_owned())
+}
+
 /// The longest accept queue a program may ask for (somaxconn).
 pub(crate) fn longest_backlog() -> Option<i32> {
     let text = fs::read_to_string("/proc/sys/net/core/somaxconn").ok()?;
