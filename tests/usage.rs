@@ -436,6 +436,11 @@ const SLIPS: &[(&str, &str)] = &[
          --concurrency or --count, or --allow-load if its owner agrees",
     ),
     (
+        "--target 192.0.2.1:80 -n 2000 -c 10 --engine raw --close none",
+        "2000 connections may be open at once and 192.0.2.1:80 is not this host; give a smaller \
+         --concurrency or --count, or --allow-load if its owner agrees",
+    ),
+    (
         "--target 192.0.2.1:80 --rate 2000 -n 10",
         "over 1000 connections per second and 192.0.2.1:80 is not this host; give a smaller --rate, \
          or --allow-load if its owner agrees",

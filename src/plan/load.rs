@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Engine, PlanError, Target, refuse};
 use crate::cli::JobArgs;
+use crate::connect::raw::manner::CloseBy;
 use crate::connect::request::Template;
 use crate::connect::schedule::Arrivals;
 use crate::connect::{Content, Job, LOOPBACK_SOURCES};
@@ -45,10 +46,14 @@ impl Load {
         content: Content,
         notes: &mut Vec<String>,
     ) -> Result<Job, PlanError> {
+        let open = match engine {
+            // What has ended stays open.
+            Engine::Raw(manner) if manner.close == CloseBy::Nothing => self.count,
+            Engine::Raw(_) | Engine::Socket => self.most_open(),
+        };
         if !self.allow_load && !this_host {
-            self.hold_to_ceiling(target)?;
+            self.hold_to_ceiling(target, open)?;
         }
-        let open = self.most_open();
         let loopback_v4 = matches!(target.address.ip(), IpAddr::V4(ip) if ip.is_loopback());
         let ports = host::ephemeral_ports().unwrap_or(u64::MAX);
         // The last tenth of a port range is slow to find.
@@ -99,8 +104,7 @@ impl Load {
         })
     }
 
-    fn hold_to_ceiling(&mut self, target: &Target) -> Result<(), PlanError> {
-        let open = self.most_open();
+    fn hold_to_ceiling(&mut self, target: &Target, open: u64) -> Result<(), PlanError> {
         if open > LOAD_CEILING {
             return refuse(format!(
                 "{open} connections may be open at once and {} is not this host; give a smaller \
