@@ -446,6 +446,24 @@ fn more_connections_than_one_address_has_ports_come_from_several() {
 }
 
 #[test]
+#[ignore = "needs root, netns"]
+fn a_server_that_never_closes_takes_a_port_for_each_connection() {
+    enter_namespace();
+    sysctl("net/core/somaxconn", "3000");
+    let _listener = listener("[::1]:8088", 3_000);
+    let output = run_probe(
+        "--engine raw --target [::1]:8088 -n 2500 -c 50 --timeout 50ms --signal none --format csv",
+    );
+    let rows = rows(&output.stdout);
+    assert_eq!(
+        with_outcome(&rows, "hung").len(),
+        2_500,
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
 #[ignore = "needs root, netns, ss"]
 fn two_hundred_thousand_connections_are_held_at_once() {
     const HELD: usize = 200_000;

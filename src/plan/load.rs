@@ -71,12 +71,14 @@ impl Load {
         let held = open
             .max(self.count.min(HELD_PORTS * u64::from(sources)))
             .div_ceil(sources.into());
-        let needed = match engine {
-            Engine::Socket => open,
-            Engine::Raw(_) => held,
+        // Our own TCP keeps the port of a connection that its server leaves open after its end.
+        let (needed, most) = match engine {
+            Engine::Socket => (open, open),
+            Engine::Raw(_) => (held, self.count.div_ceil(sources.into())),
         };
         let wanted = needed.saturating_add(OWN_FILES);
-        let files = host::raise_open_files(wanted).unwrap_or(wanted);
+        let most = most.saturating_add(OWN_FILES).max(wanted);
+        let files = host::raise_open_files(most).unwrap_or(wanted);
         if files < wanted {
             notes.push(format!(
                 "only {files} files may be open and {needed} may need to be for {open} connections; \

@@ -13,7 +13,7 @@ const HELD_AT_ONCE: usize = 1_024;
 /// All that connections may come from.
 pub(super) struct Addresses {
     guards: Guards,
-    /// Ports held at most.
+    /// Ports held before a pair is used again.
     ports: usize,
     /// Every port serves once with each of them.
     sources: Vec<IpAddr>,
@@ -22,8 +22,9 @@ pub(super) struct Addresses {
 }
 
 impl Addresses {
-    /// Pairs of `sources` and at most `ports` ports, of which the first are held at once: later each
-    /// would delay a connection.
+    /// Pairs of `sources` and `ports` ports, of which the first are held at once: later each would delay
+    /// a connection. More are held only while all of their pairs are in use: a connection keeps its pair
+    /// after its end where the server leaves its side open.
     pub(super) fn new(guards: Guards, sources: Vec<IpAddr>, ports: usize) -> Addresses {
         let mut addresses = Addresses {
             guards,
@@ -46,10 +47,10 @@ impl Addresses {
         Ok(())
     }
 
-    /// A pair that no connection has. The error is that of the guard that could not be had: EMFILE,
-    /// EADDRINUSE, or EADDRNOTAVAIL where all pairs are in use.
+    /// A pair that no connection has. The error is that of the guard that could not be had: EMFILE, or
+    /// EADDRINUSE where all ports are.
     pub(super) fn take(&mut self) -> io::Result<SocketAddr> {
-        if self.fresh.is_empty() && self.guards.len() < self.ports {
+        if self.fresh.is_empty() && (self.guards.len() < self.ports || self.used.is_empty()) {
             match self.hold_one() {
                 Ok(()) => {}
                 Err(error) if self.used.is_empty() => return Err(error),
