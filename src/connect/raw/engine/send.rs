@@ -47,9 +47,11 @@ impl Connection {
         if self.unmark(Marks::HANDSHAKE_DUE) {
             return Some(self.acknowledge(desk, self.next));
         }
+        // What was sent goes again though the window has closed over it since, and nothing beyond.
+        let window_end = self.unacked + u64::from(self.window);
         if self.unmark(Marks::AGAIN_DUE)
             && self.unacked < self.most
-            && let Some(transmit) = self.send_from(desk, self.unacked, u64::MAX)
+            && let Some(transmit) = self.send_from(desk, self.unacked, self.most.max(window_end))
         {
             return Some(transmit);
         }
@@ -78,12 +80,14 @@ impl Connection {
         }
         // No silly windows: less than a whole segment goes only when it is much of the window (RFC
         // 9293 3.8.6.2.1), or nothing better will come of waiting.
-        if len < wanted && len < u64::from(self.most_window / 2) && !self.has(Marks::PERSIST) {
+        let again = from < self.most;
+        let first_again = again && from == self.unacked;
+        let silly = len < wanted && len < u64::from(self.most_window / 2);
+        if silly && !first_again && !self.has(Marks::PERSIST) {
             return None;
         }
         let end = from + len;
         let behind = end + u64::from(fin);
-        let again = from < self.most;
         let mut flags = Flags::ACK;
         if fin {
             flags = flags.with(Flags::FIN);

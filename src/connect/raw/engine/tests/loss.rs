@@ -238,3 +238,21 @@ fn acknowledged_meanwhile_is_not_sent_again() {
     ",
     ));
 }
+
+#[test]
+fn what_goes_again_is_no_more_than_was_sent_where_the_window_is_full() {
+    play(
+        "
+        0     open
+        0     >S
+        10ms  <S. win=100
+        10ms  ! connected
+        10ms  >.
+        10ms  write 1000
+        10ms  >.(100)
+        220ms >.(100) seq=1
+        230ms <. win=512
+        230ms >P.(900)
+    ",
+    );
+}
