@@ -223,6 +223,7 @@ impl Stage {
             version: if self.config.server.is_ipv4() { 4 } else { 6 },
             kind: line[2] % 16,
             code: line[3] % 16,
+            mtu: (line[4] & 1 != 0).then(|| u32::from(line[5]) * 8),
         };
         self.engine.handle_icmp(self.now, &error);
         self.settle(Trigger::Icmp(&error));

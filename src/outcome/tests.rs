@@ -493,6 +493,7 @@ fn icmp_errors_end_a_connection_attempt_only() {
         version: 4,
         kind,
         code,
+        mtu: None,
     };
     let after = |script: &str, kind, code| {
         let mut flow = play(script);

@@ -26,6 +26,9 @@ pub struct IcmpError {
     pub kind: u8,
     /// The ICMP code.
     pub code: u8,
+    /// The largest packet that the next link takes, in bytes, where the error says that the quoted one
+    /// was larger (RFC 1191 4, RFC 8201 3). 0 from routers that do not know better.
+    pub mtu: Option<u32>,
 }
 
 impl IcmpError {
@@ -50,24 +53,25 @@ impl IcmpError {
 
 /// Reads an ICMP error; none where the packet is no error or quotes no TCP.
 pub(super) fn parse_v4(at: Stamp, ip: &Transport<'_>) -> Option<IcmpError> {
-    let (kind, code, quoted) = icmp_parts(ip)?;
+    let (kind, code, rest, quoted) = icmp_parts(ip)?;
+    let mtu = ((kind, code) == (3, 4)).then_some(rest & 0xffff);
     // RFC 792: destination unreachable 3, source quench 4, time exceeded 11, parameter problem 12.
-    matches!(kind, 3 | 4 | 11 | 12).then(|| quote(at, ip, 4, kind, code, quoted))?
+    matches!(kind, 3 | 4 | 11 | 12).then(|| quote(at, ip, 4, (kind, code, mtu), quoted))?
 }
 
 /// Reads an ICMPv6 error; none where the packet is no error or quotes no TCP.
 pub(super) fn parse_v6(at: Stamp, ip: &Transport<'_>) -> Option<IcmpError> {
-    let (kind, code, quoted) = icmp_parts(ip)?;
+    let (kind, code, rest, quoted) = icmp_parts(ip)?;
+    let mtu = (kind == 2).then_some(rest);
     // RFC 4443 2.1: error messages have types below 128.
-    (kind < 128).then(|| quote(at, ip, 6, kind, code, quoted))?
+    (kind < 128).then(|| quote(at, ip, 6, (kind, code, mtu), quoted))?
 }
 
 fn quote(
     at: Stamp,
     outer: &Transport<'_>,
     version: u8,
-    kind: u8,
-    code: u8,
+    (kind, code, mtu): (u8, u8, Option<u32>),
     quoted: &[u8],
 ) -> Option<IcmpError> {
     const TCP: u8 = 6;
@@ -88,12 +92,20 @@ fn quote(
         version,
         kind,
         code,
+        mtu,
     })
 }
 
-/// An ICMP packet's type, code and what follows its header of eight bytes.
-fn icmp_parts<'a>(ip: &Transport<'a>) -> Option<(u8, u8, &'a [u8])> {
+/// An ICMP packet's type, code, the rest of its header of eight bytes, and what follows that.
+fn icmp_parts<'a>(ip: &Transport<'a>) -> Option<(u8, u8, u32, &'a [u8])> {
     let packet = IcmpPacket::new(ip.bytes)?;
-    let quoted = ip.bytes.get(8..)?;
-    Some((packet.get_icmp_type().0, packet.get_icmp_code().0, quoted))
+    let (header, quoted) = ip.bytes.split_first_chunk::<8>()?;
+    let &[_, _, _, _, a, b, c, d] = header;
+    let rest = u32::from_be_bytes([a, b, c, d]);
+    Some((
+        packet.get_icmp_type().0,
+        packet.get_icmp_code().0,
+        rest,
+        quoted,
+    ))
 }

@@ -261,8 +261,8 @@ impl Engine {
     }
 
     /// Takes an ICMP error that quotes a segment of ours; returns whose. It ends an attempt to connect
-    /// as `tcp_v4_err` and `tcp_v6_err` do, and changes nothing later (RFC 5927 5.2). Path MTU discovery
-    /// is not done.
+    /// as `tcp_v4_err` and `tcp_v6_err` do, and later only how long segments are, where one was too long for the
+    /// path (RFC 5927 5.2).
     pub fn handle_icmp(&mut self, now: Stamp, error: &IcmpError) -> Option<Id> {
         if error.dst != self.config.server {
             return None;

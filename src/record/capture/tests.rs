@@ -332,6 +332,7 @@ mod of_a_run {
             version: 6,
             kind: 1,
             code: 4,
+            mtu: None,
         });
         let again = [Segment {
             at: syn.at + Duration::from_secs(3),

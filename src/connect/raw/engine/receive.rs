@@ -474,10 +474,36 @@ impl Connection {
         }
     }
 
+    /// A segment of ours was longer than the path takes: all that is in flight goes again in shorter
+    /// ones (RFC 1191 6.5, `tcp_v4_mtu_reduced`). Only of what is in flight is that believed (RFC 5927
+    /// 7.2), and nothing below what Linux believes (`ip_rt_min_pmtu`; RFC 8200 5).
+    fn receive_mtu(&mut self, desk: &mut Desk<'_>, seq: u32, mtu: u32) {
+        let (least, headers) = if desk.client.is_ipv4() {
+            (552, 40)
+        } else {
+            (1_280, 60)
+        };
+        let mss = u16::try_from(mtu.max(least) - headers).unwrap_or(u16::MAX);
+        let ahead = u64::try_from(distance(self.seq(self.unacked), seq));
+        let in_flight = ahead.is_ok_and(|ahead| ahead < self.most - self.unacked);
+        if !in_flight || mss >= self.mss {
+            return;
+        }
+        self.mss = mss;
+        self.next = self.unacked;
+        self.recover = low(self.most);
+        self.unmark(Marks::RECOVERY);
+        self.repeats = 0;
+        self.mark(Marks::AGAIN_DUE);
+        self.ready(desk);
+    }
+
     pub(super) fn receive_icmp(&mut self, desk: &mut Desk<'_>, error: &IcmpError) {
         let connecting = matches!(self.state, State::SynSent | State::SynReceived);
         if connecting && error.seq == self.first && error.ends_connecting() {
             self.end(desk, Event::Unreachable(*error));
+        } else if let Some(mtu) = error.mtu {
+            self.receive_mtu(desk, error.seq, mtu);
         }
     }
 }

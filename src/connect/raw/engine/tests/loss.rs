@@ -1,4 +1,4 @@
-use super::script::play;
+use super::script::{Setup, play, play_in};
 use super::transfer::established;
 
 #[test]
@@ -255,4 +255,27 @@ fn what_goes_again_is_no_more_than_was_sent_where_the_window_is_full() {
         230ms >P.(900)
     ",
     );
+}
+
+#[test]
+fn what_was_too_long_for_the_path_goes_again_in_shorter_segments() {
+    for (six, len) in [(false, 1_348), (true, 1_328)] {
+        let (rest, next) = (2_000 - len, 1 + len);
+        let script = established(&format!(
+            "
+            10ms  write 2000
+            10ms  >.(1448)
+            10ms  >P.(552)
+            11ms  icmp 3 4 seq=2001 mtu=1300    # of nothing in flight
+            11ms  icmp 3 4 seq=1 mtu=9000       # not shorter
+            12ms  icmp 3 4 seq=1 mtu=1400
+            12ms  >.({len}) seq=1
+            12ms  >P.({rest}) seq={next}
+            13ms  icmp 3 4 seq=1449 mtu=1400    # known already
+            20ms  <. ack=2001
+            9s    status sent=2000 acked=2000 received=0 retransmits=2 in_flight=false
+        "
+        ));
+        play_in(Setup { six, first: 1_000 }, &script);
+    }
 }

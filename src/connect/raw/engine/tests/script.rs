@@ -4,7 +4,7 @@
 //!     0     >S                       a segment that must be sent, at exactly that time
 //!     10ms  <S.                      a segment of the server's that arrives
 //!     10ms  ! connected              an event, or data handed on: ! data 0..5
-//!     10ms  icmp 3 1                 an ICMP error about the SYN
+//!     10ms  icmp 3 1                 an ICMP error about the SYN; also seq=, mtu=
 //!
 //! Numbers are relative to the initial ones. What a segment does not say is what a well-behaved sender
 //! says: `seq=`, `ack=` and `win=` go on where the last segments left off, timestamps are the time.
@@ -435,6 +435,7 @@ impl Stage {
             version: 4,
             kind,
             code,
+            mtu: words.number("mtu"),
         };
         let whose = self.engine.handle_icmp(self.now, &error);
         assert_eq!(whose, self.id);
