@@ -2,8 +2,6 @@
 //! the probe says of it: the whole table of outcomes, live.
 
 mod common;
-#[path = "common/fate.rs"]
-mod fate;
 
 #[path = "fates/accepted.rs"]
 mod accepted;
@@ -11,6 +9,8 @@ mod accepted;
 mod client;
 #[path = "fates/firewall.rs"]
 mod firewall;
+#[path = "fates/gateway.rs"]
+mod gateway;
 #[path = "fates/handshake.rs"]
 mod handshake;
 #[path = "fates/payload.rs"]
@@ -22,4 +22,4 @@ mod recordings;
 #[path = "fates/response.rs"]
 mod response;
 
-use common::{fate_server, kernel};
+use common::{fate, fate_server, kernel};

@@ -42,7 +42,7 @@ fn a_firewall_that_rejects_with_icmpv6_port_unreachable_is_refused_without_a_res
 }
 
 /// Any other ICMP error ends the attempt as well, and says nothing of a server.
-const UNREACHABLE: Fate = Fate {
+pub(crate) const UNREACHABLE: Fate = Fate {
     says: "outcome=unreachable lost=false curl_exit=7 heroku_code= request_acked= \
            response_bytes=0 cause= cause_candidates= retry_safe=",
     sequence: ">S",

@@ -10,7 +10,7 @@ use crate::fate_server::{CONNECTIONS, GATED, Listener, OK, Server};
 use crate::kernel::State;
 
 /// One complete response.
-const SERVED: Fate = Fate {
+pub(crate) const SERVED: Fate = Fate {
     says: "outcome=served lost=false errno= curl_exit=0 heroku_code= http_status=200 requests=1 \
            responses=1 request_acked=true cause= cause_candidates= retry_safe=",
     sequence: ">S <S. >. >P. <. <P. >. ...",
