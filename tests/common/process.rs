@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{PidfdFlags, pidfd_open};
 
-use super::kernel::wait_until;
+use super::kernel::{Port, State, wait_until};
 use super::{Row, probe, rows};
 
 /// A process that has not ended by then never will.
@@ -243,6 +243,13 @@ impl OwnServer {
         server
     }
 
+    /// Starts `command` and waits until it listens.
+    pub(crate) fn listening(command: &[String], port: Port) -> OwnServer {
+        let server = OwnServer::start(command, "", 0);
+        port.wait_for(State::Listen, 1);
+        server
+    }
+
     /// Its number.
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id().cast_signed())
@@ -257,11 +264,13 @@ impl OwnServer {
 
 impl Drop for OwnServer {
     fn drop(&mut self) {
-        // It has ended, or the test has failed.
-        for pid in descendants(self.pid()) {
+        // It has ended, or nobody needs it any more. A master that outlived its workers would start
+        // others.
+        let below = descendants(self.pid());
+        let _ = self.child.kill();
+        for pid in below {
             let _ = kill(pid, Signal::SIGKILL);
         }
-        let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }

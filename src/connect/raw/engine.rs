@@ -43,8 +43,8 @@ pub struct Config {
     pub receive_buffer: u32,
     /// The shift of the window field in all our segments but the SYN (RFC 7323 2), at most 14.
     pub window_scale: u8,
-    /// What initial sequence numbers and timestamps are derived from (RFC 6528): nobody else may be
-    /// able to guess it.
+    /// What initial sequence numbers and timestamps are derived from (RFC 6528): no other host may be
+    /// able to guess it, and who connects from the same ports later should have the same.
     pub seed: u64,
 }
 
