@@ -1,6 +1,6 @@
 //! `--engine raw` against real servers and the kernel: what only it can do, that it is told like a
 //! socket's run, that this host's own TCP stays out of it, and that it leaves nothing behind. Every fate
-//! through both engines is held by tests/fates.
+//! through both engines is held by tests/fates, real servers are by tests/engines.
 #![expect(
     clippy::disallowed_methods,
     clippy::disallowed_types,

@@ -9,9 +9,9 @@ use std::process::Command;
 use probe::sequence::Sequence;
 use probe::wire::Direction;
 
-use crate::common::recorded::assert_told_again;
-use crate::common::{self, Row};
-use crate::fate_server::{CONNECTIONS, LOOPBACKS, Server};
+use super::fate_server::{CONNECTIONS, LOOPBACKS, Server};
+use super::recorded::assert_told_again;
+use super::{Row, rows, stderr};
 
 /// Cells that every row has unless a fate says otherwise: the vantages agree and missed nothing.
 const ALWAYS: &str = "socket_outcome= caveats=";
@@ -175,9 +175,9 @@ pub(crate) fn probe_rows(server: SocketAddr, vantage: Vantage, options: &str) ->
         command.arg("--pcap").arg(&capture);
     }
     let output = command.output().expect("the probe starts");
-    let stderr = common::stderr(&output);
+    let stderr = stderr(&output);
     assert!(output.status.success(), "{options}: {stderr}");
-    let rows = common::rows(&output.stdout);
+    let rows = rows(&output.stdout);
     if vantage.sees_packets() {
         assert_told_again(&rows, &capture);
     }
@@ -187,7 +187,7 @@ pub(crate) fn probe_rows(server: SocketAddr, vantage: Vantage, options: &str) ->
 /// The probe's command, not yet started; its rows go to stdout. Unless the options say otherwise it
 /// makes [`CONNECTIONS`] connections.
 pub(crate) fn probe(server: SocketAddr, vantage: Vantage, options: &str) -> Command {
-    let mut command = common::probe();
+    let mut command = super::probe();
     command
         .args(["--target", &server.to_string()])
         .args(vantage.options())
@@ -214,8 +214,10 @@ fn essences(rows: &[Row]) -> Vec<String> {
 /// - segments sent again: the kernel probes for the loss of the last one (RFC 8985) long before our
 ///   timer is up;
 /// - of a request that was not acknowledged to its end how much was sent, and the FIN behind it;
-/// - where the server reset a connection the client's FIN: the two cross.
-fn essence(row: &Row) -> String {
+/// - where the server reset a connection the client's FIN: the two cross;
+/// - behind the FINs of both a FIN sent again, which finds the connection gone, and the RST that it
+///   draws from the client.
+pub(crate) fn essence(row: &Row) -> String {
     let sequence: Sequence = row["sequence"].parse().expect("a sequence");
     let was_reset = sequence.steps().iter().any(|step| {
         let by_server = step.direction == Direction::ToClient;
@@ -223,10 +225,14 @@ fn essence(row: &Row) -> String {
     });
     let request_failed = row["request_acked"] == "false";
     let mut words: Vec<(Direction, &str, u64)> = Vec::new();
+    let (mut client_ended, mut server_ended) = (false, false);
     for step in sequence.unfolded() {
         let ours = step.direction == Direction::ToServer;
         let (syn, fin, rst) = (step.flags.syn(), step.flags.fin(), step.flags.rst());
         let data = (step.len > 0).then_some("data");
+        let both_ended = client_ended && server_ended;
+        client_ended |= ours && fin;
+        server_ended |= !ours && fin;
         for word in [
             syn.then_some("SYN"),
             data,
@@ -236,7 +242,8 @@ fn essence(row: &Row) -> String {
             let Some(word) = word else { continue };
             let set_aside = match word {
                 "data" => ours && request_failed,
-                "FIN" => ours && (request_failed || was_reset),
+                "FIN" => both_ended || ours && (request_failed || was_reset),
+                "RST" => both_ended && ours,
                 _ => false,
             };
             let len = if word == "data" { step.len.into() } else { 0 };

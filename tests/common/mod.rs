@@ -12,6 +12,7 @@
     reason = "live tests start the probe, read what it wrote, and say why they cannot go on"
 )]
 
+pub(crate) mod fate;
 pub(crate) mod fate_server;
 pub(crate) mod kernel;
 pub(crate) mod logfmt;
@@ -23,6 +24,7 @@ pub(crate) mod process;
 pub(crate) mod puma;
 pub(crate) mod reads;
 pub(crate) mod recorded;
+pub(crate) mod slow;
 pub(crate) mod tshark;
 pub(crate) mod verdict;
 

@@ -6,13 +6,17 @@ use std::net::SocketAddr;
 
 use tempfile::TempDir;
 
+/// How long `/slow` takes: an answer is on its way for so long, and no thread is at it.
+pub(crate) const SLOW_MS: u64 = 400;
+
 /// A site and the folder that holds all it needs.
 pub(crate) struct Nginx {
     folder: TempDir,
 }
 
 impl Nginx {
-    /// A site on `address`: `/` is answered with a few bytes, `/large` with a body of `large` bytes.
+    /// A site on `address`: `/` is answered with a few bytes, `/large` with a body of `large` bytes,
+    /// `/slow` with 401 after [`SLOW_MS`].
     pub(crate) fn on(address: SocketAddr, large: usize) -> Nginx {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path();
@@ -32,6 +36,9 @@ impl Nginx {
                  listen {address} backlog=4096;
                  location = / {{ return 200 \"hello\\n\"; }}
                  location = /large {{ root {here}; }}
+                 location = /slow {{
+                   auth_basic probe; auth_basic_user_file nobody; auth_delay {SLOW_MS}ms;
+                 }}
                }}
              }}"
         );
