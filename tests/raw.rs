@@ -244,6 +244,26 @@ fn the_rest_of_a_split_request_follows_the_trigger_in_a_segment_of_its_own() {
 }
 
 #[test]
+#[ignore = "needs root, netns, nginx"]
+fn a_connection_that_waits_for_the_trigger_longer_than_its_timeout_keeps_its_beginning() {
+    enter_namespace();
+    let nginx = Nginx::on("127.0.0.1:8088".parse().unwrap(), 0);
+    let options = "--engine raw --target 127.0.0.1:8088 --rate 10 --duration 3s --timeout 300ms \
+                   --split-request 20@50ms --signal none --trigger true --trigger-at 2500ms \
+                   --format csv";
+    let output = run_probe_with(options, &nginx.command());
+    let rows = rows(&output.stdout);
+    assert_eq!(rows.len(), 30, "{}", stderr(&output));
+    for row in rows {
+        assert_eq!((&*row["outcome"], &*row["caveats"]), ("served", ""));
+        let begun = ">S <S. >. >P.(20) <. ";
+        assert!(row["sequence"].starts_with(begun), "{}", row["sequence"]);
+        assert_eq!(row["request_acked"], "true", "{row:?}");
+        assert!(row["evidence"].ends_with("trace"), "{}", row["evidence"]);
+    }
+}
+
+#[test]
 #[ignore = "needs root, netns, nginx, tcpdump"]
 fn a_run_agrees_with_tcpdumps_capture_of_it() {
     enter_namespace();

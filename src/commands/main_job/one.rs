@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Context as _, Error, Result, anyhow};
 
@@ -14,7 +15,7 @@ use crate::commands::interrupt::Interrupt;
 use crate::commands::outputs::{LogFile, OpenOutputs, RunFiles};
 use crate::commands::recorder::{Message, Recorder};
 use crate::commands::spool::Spool;
-use crate::connect::raw::manner::Does;
+use crate::connect::raw::manner::{Does, Manner};
 use crate::connect::raw::{RawEngine, Way};
 use crate::connect::request::Template;
 use crate::connect::socket::SocketEngine;
@@ -193,6 +194,17 @@ impl OneRun<'_> {
         Ok((run, engine))
     }
 
+    /// What holds back a part of every request until the trigger, and for how long after it.
+    fn split(&self) -> Option<Duration> {
+        match self.plan.engine {
+            Engine::Raw(Manner {
+                does: Does::Split { delay, .. },
+                ..
+            }) => Some(delay),
+            Engine::Raw(_) | Engine::Socket => None,
+        }
+    }
+
     fn job(
         &self,
         target: &Target,
@@ -232,7 +244,7 @@ impl OneRun<'_> {
             let engine = engine.context("cannot make an epoll instance")?;
             return Ok(Box::new(engine));
         };
-        if let Does::Split { delay, .. } = manner.does {
+        if let Some(delay) = self.split() {
             job.idle_delay = delay;
         }
         let sender = recorder.sender();
@@ -243,7 +255,9 @@ impl OneRun<'_> {
 
     fn join(&self, target: &Target, wire: bool, keep_steps: bool) -> Join {
         let load = &self.case.load;
-        let lifetime = (load.idle == 0).then_some(load.timeout);
+        // Who waits for the trigger may be silent for as long as that takes.
+        let waits = load.idle > 0 || self.split().is_some();
+        let lifetime = (!waits).then_some(load.timeout);
         if !wire {
             return Join::of_sockets(lifetime, keep_steps);
         }
