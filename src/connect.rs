@@ -116,6 +116,9 @@ pub(crate) trait Engine {
     /// Takes the attempts that have ended since the last call, in that order.
     fn take_ended(&mut self) -> Vec<Attempt>;
 
+    /// Up to when everything that had come is taken: what ended an attempt before this has ended it.
+    fn complete_to(&self) -> Stamp;
+
     /// Goes on doing what its connections' ends take, from a thread of its own, until it is stopped.
     fn linger(self: Box<Self>) -> io::Result<Lingering>;
 }

@@ -11,12 +11,13 @@
 mod common;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
@@ -260,6 +261,67 @@ fn a_connection_that_waits_for_the_trigger_longer_than_its_timeout_keeps_its_beg
         assert!(row["sequence"].starts_with(begun), "{}", row["sequence"]);
         assert_eq!(row["request_acked"], "true", "{row:?}");
         assert!(row["evidence"].ends_with("trace"), "{}", row["evidence"]);
+    }
+}
+
+/// A run that is stopped for two seconds once the server has `accepted` so many of its connections,
+/// and answered them meanwhile.
+fn stopped(engine: &str, accepted: usize) -> Vec<Row> {
+    let waiting = TcpListener::from(listener("127.0.0.1:8088", 1000));
+    let probing = probe()
+        .args(["--engine", engine])
+        .args("--target 127.0.0.1:8088 -n 20 --rate 100 --format csv --observe wire".split(' '))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = Pid::from_raw(probing.id().try_into().unwrap());
+    let mut asked: Vec<TcpStream> = (0..accepted).map(|_| asked_by(&waiting)).collect();
+    kill(pid, Signal::SIGSTOP).unwrap();
+    waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap();
+    for stream in &mut asked {
+        answer(stream);
+    }
+    drop(asked);
+    // Another one, whose server says nothing, tells when its two seconds are over.
+    let _silent = listener("127.0.0.1:8089", 1);
+    let other = run_probe("--target 127.0.0.1:8089 -n 1 --timeout 2s --observe socket -q");
+    assert_eq!(other.status.code(), Some(0));
+    kill(pid, Signal::SIGCONT).unwrap();
+    for _ in accepted..20 {
+        answer(&mut asked_by(&waiting));
+    }
+    rows(&probing.wait_with_output().unwrap().stdout)
+}
+
+/// The next connection, its request read.
+fn asked_by(waiting: &TcpListener) -> TcpStream {
+    let stream = waiting.accept().unwrap().0;
+    let lines = BufReader::new(&stream).lines();
+    lines.map_while(Result::ok).find(String::is_empty).unwrap();
+    stream
+}
+
+fn answer(stream: &mut TcpStream) {
+    let response = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi";
+    stream.write_all(response).unwrap();
+}
+
+#[test]
+#[ignore = "needs root, netns"]
+fn a_probe_that_was_stopped_still_tells_what_it_sent_and_received() {
+    enter_namespace();
+    for engine in ["raw", "socket"] {
+        let rows = stopped(engine, 5);
+        assert_eq!(rows.len(), 20, "{engine}");
+        for row in rows {
+            assert_eq!(
+                (&*row["outcome"], &*row["caveats"]),
+                ("served", ""),
+                "{row:?}"
+            );
+            let begun = ">S <S. >. >P.(";
+            assert!(row["sequence"].starts_with(begun), "{engine}: {row:?}");
+        }
     }
 }
 

@@ -33,8 +33,8 @@ pub(super) enum Message {
     Trace(TraceBatch),
     /// What sock_diag answered.
     Diag(Poll),
-    /// Attempts that ended.
-    Ended(Vec<Attempt>),
+    /// Attempts that ended, and that all that had ended before this were told.
+    Ended(Vec<Attempt>, Stamp),
     /// No attempt will follow.
     Done,
 }
@@ -94,9 +94,9 @@ impl Recorder {
         self.sender.clone()
     }
 
-    /// Takes attempts that ended.
-    pub(super) fn ended(&self, attempts: Vec<Attempt>) {
-        self.tell(Message::Ended(attempts));
+    /// Takes attempts that ended: with them all that had ended before `to`.
+    pub(super) fn ended(&self, attempts: Vec<Attempt>, to: Stamp) {
+        self.tell(Message::Ended(attempts, to));
     }
 
     /// The first trigger is being pulled: the instant before.
@@ -180,10 +180,11 @@ impl Work {
             }
             Message::Trace(batch) => self.trace(batch),
             Message::Diag(poll) => self.diag(&poll),
-            Message::Ended(attempts) => {
+            Message::Ended(attempts, to) => {
                 for attempt in attempts {
                     self.join.attempt(attempt);
                 }
+                self.join.advance_attempts(to);
             }
             Message::Done => self.done = Some(self.clock.now()),
         }

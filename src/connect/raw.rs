@@ -75,6 +75,7 @@ pub(crate) struct RawEngine {
     packet: Vec<u8>,
     sink: Sink,
     handed_on: Stamp,
+    complete_to: Stamp,
     clock: Clock,
 }
 
@@ -106,6 +107,7 @@ impl RawEngine {
             packet: vec![0; LARGEST],
             sink,
             handed_on: clock.now(),
+            complete_to: clock.now(),
             clock,
             connections: Connections::new(job, manner, config, addresses, clock, keep),
         }
@@ -170,7 +172,9 @@ impl RawEngine {
         let all = self.receive();
         // What came is answered at once, and what is written next stands in a segment of its own.
         self.transmit();
-        self.hand_on(all.then_some(looked));
+        let looked = all.then_some(looked);
+        self.complete_to = looked.unwrap_or(self.complete_to);
+        self.hand_on(looked);
         Ok(())
     }
 
@@ -254,6 +258,10 @@ impl Engine for RawEngine {
 
     fn take_ended(&mut self) -> Vec<Attempt> {
         self.connections.take_ended()
+    }
+
+    fn complete_to(&self) -> Stamp {
+        self.complete_to
     }
 
     fn linger(self: Box<Self>) -> io::Result<Lingering> {

@@ -32,6 +32,7 @@ pub(crate) struct SocketEngine {
     roster: Roster<Token>,
     io: Io,
     ended: Vec<Attempt>,
+    complete_to: Stamp,
     source: u8,
 }
 
@@ -62,6 +63,7 @@ impl SocketEngine {
             roster: Roster::new(&job),
             io: Io::new(job.request.clone()),
             ended: Vec::new(),
+            complete_to: clock.now(),
             source: 1,
             job,
             clock,
@@ -167,11 +169,12 @@ impl SocketEngine {
         }
     }
 
-    fn wait(&mut self, until: Option<Stamp>) -> io::Result<usize> {
+    /// Waits for events; returns how many there are, and whether others may have been left.
+    fn wait(&mut self, until: Option<Stamp>) -> io::Result<(usize, bool)> {
         let timeout = until.map(|until| timespec(self.clock.until(until)));
         match epoll::wait(&self.epoll, &mut self.events[..], timeout.as_ref()) {
-            Ok(ready) => Ok(ready),
-            Err(rustix::io::Errno::INTR) => Ok(0),
+            Ok(ready) => Ok((ready, ready == EVENTS)),
+            Err(rustix::io::Errno::INTR) => Ok((0, true)),
             Err(error) => Err(error.into()),
         }
     }
@@ -283,13 +286,18 @@ impl Engine for SocketEngine {
         self.send_idle();
         let now = self.clock.now();
         let until = self.roster.next_due(now, steady_limit, wake);
-        let ready = self.wait(until)?;
+        // Read before the kernel is asked.
+        let looked = self.clock.now();
+        let (ready, more) = self.wait(until)?;
         let now = self.clock.now();
         for i in 0..ready {
             let event = self.events[i];
             self.handle(Token::unpack(event.data.u64()), event.flags, now);
         }
         self.expire(self.clock.now());
+        if !more {
+            self.complete_to = looked;
+        }
         let SocketEngine { roster, slots, .. } = self;
         roster.settle(|token| live(slots, token).is_some_and(|conn| conn.is_connecting()));
         Ok(())
@@ -306,6 +314,10 @@ impl Engine for SocketEngine {
 
     fn take_ended(&mut self) -> Vec<Attempt> {
         std::mem::take(&mut self.ended)
+    }
+
+    fn complete_to(&self) -> Stamp {
+        self.complete_to
     }
 
     fn linger(self: Box<Self>) -> io::Result<Lingering> {

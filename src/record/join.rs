@@ -42,7 +42,9 @@ pub struct Join {
     ended: VecDeque<Attempt>,
     /// Everything that the wire showed before this was handed in.
     watermark: Stamp,
-    /// No attempt lasts longer; none where idle ones wait for a trigger.
+    /// Every attempt that had ended before this was handed in.
+    told: Stamp,
+    /// No attempt lasts longer; none where some wait for a trigger.
     lifetime: Option<Duration>,
     forgotten: Stamp,
     kernel_forgotten: Stamp,
@@ -62,6 +64,7 @@ impl Join {
             keep_attempts: false,
             ended: VecDeque::new(),
             watermark: Stamp(i64::MIN),
+            told: Stamp(i64::MIN),
             lifetime,
             forgotten: Stamp(i64::MIN),
             kernel_forgotten: Stamp(i64::MIN),
@@ -131,7 +134,7 @@ impl Join {
         if let Some(flows) = &mut self.flows
             && self.forgotten < to - FORGET_EVERY
         {
-            let over = to - (LINGER + FORGET_EVERY);
+            let over = unclaimed(&self.ended, self.told, to) - (LINGER + FORGET_EVERY);
             let open = self.lifetime.map(|lifetime| over - lifetime);
             flows.forget(over, open);
             self.forgotten = to;
@@ -143,7 +146,9 @@ impl Join {
         if let Some(lifetime) = self.lifetime
             && self.kernel_forgotten < to - FORGET_EVERY
         {
-            self.kernel.forget(to - (LINGER + FORGET_EVERY + lifetime));
+            let last = unclaimed(&self.ended, self.told, to);
+            self.kernel
+                .forget(last - (LINGER + FORGET_EVERY + lifetime));
             self.kernel_forgotten = to;
         }
     }
@@ -151,6 +156,13 @@ impl Join {
     /// Takes an attempt that ended.
     pub fn attempt(&mut self, attempt: Attempt) {
         self.ended.push_back(attempt);
+    }
+
+    /// Every attempt that had ended before `to` was handed in. What the other vantages show meanwhile
+    /// is kept for those that were not: a probe that is stopped for a while may learn of their packets
+    /// first.
+    pub fn advance_attempts(&mut self, to: Stamp) {
+        self.told = self.told.max(to);
     }
 
     /// Nothing more will come: what is left is complete as it is.
@@ -215,6 +227,13 @@ impl Join {
             flow.is_over() && self.watermark >= flow.last().max(attempt.ended) + settle(flow)
         })
     }
+}
+
+/// Whatever was silent for long before this belongs to nobody who may still ask for it, as seen from
+/// `to`: neither to an attempt that waits, nor to one that is still to be handed in.
+fn unclaimed(waiting: &VecDeque<Attempt>, told: Stamp, to: Stamp) -> Stamp {
+    let opened = waiting.iter().map(|attempt| attempt.opened);
+    opened.fold(told.min(to), Stamp::min)
 }
 
 /// When the flow of an attempt may have begun. Its SYN may leave long after connect(), behind a

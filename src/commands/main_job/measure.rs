@@ -20,6 +20,8 @@ use crate::time::{Clock, Stamp};
 
 /// How long the engine may wait before it looks for interrupts, exits and the progress bar.
 const SLICE: Duration = Duration::from_millis(50);
+/// How often the recorder is told that nothing ended.
+const TELL_AGAIN: Duration = Duration::from_millis(100);
 /// How often the server's tree is looked at for new processes.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// A progress bar is shown once a run has lasted so long.
@@ -44,6 +46,8 @@ pub(super) struct Parts {
 pub(super) struct Run {
     parts: Parts,
     ended: u64,
+    /// Up to when the recorder knows of all that ended.
+    told: Stamp,
     log: Log,
     /// When the server's tree was last looked at.
     looked: Stamp,
@@ -120,6 +124,7 @@ impl Run {
         };
         Run {
             looked: parts.clock.now(),
+            told: parts.clock.now(),
             parts,
             ended: 0,
             log,
@@ -153,7 +158,8 @@ impl Run {
                 .context("waiting for connections failed")?;
             // An exit that came before the end of a connection is known when that is told of.
             self.note_server();
-            self.hand_over(engine);
+            let to = engine.complete_to();
+            self.hand_over(engine, to);
             if show_progress && self.parts.clock.now() > began + PROGRESS_AFTER {
                 self.show_progress(engine);
             }
@@ -189,12 +195,13 @@ impl Run {
         Ok(())
     }
 
-    /// Hands attempts that have ended to the recorder.
-    fn hand_over(&mut self, engine: &mut dyn Engine) {
+    /// Hands attempts that have ended to the recorder: all that had by `to`.
+    fn hand_over(&mut self, engine: &mut dyn Engine, to: Stamp) {
         let ended = engine.take_ended();
-        if !ended.is_empty() {
+        if !ended.is_empty() || to > self.told + TELL_AGAIN {
             self.ended += ended.len() as u64;
-            self.parts.recorder.ended(ended);
+            self.told = to;
+            self.parts.recorder.ended(ended, to);
         }
     }
 
@@ -260,7 +267,7 @@ impl Run {
         // Whatever ended the measuring, what is still open now is not waited for.
         self.log.unfired = self.parts.triggers.is_pending();
         engine.interrupt();
-        self.hand_over(engine.as_mut());
+        self.hand_over(engine.as_mut(), Stamp(i64::MAX));
         let took_ns = engine
             .first_opened()
             .map_or(0, |first| self.parts.clock.now().since(first));

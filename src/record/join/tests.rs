@@ -231,8 +231,29 @@ fn connect_itself_failing_is_curls_7() {
 fn other_peoples_flows_are_let_go_of() {
     let mut join = join();
     show(&mut join, RESET);
-    join.advance(Stamp(6 * TICK) + Duration::from_secs(10));
+    let to = Stamp(6 * TICK) + Duration::from_secs(10);
+    join.advance_attempts(to);
+    join.advance(to);
     assert!(join.flows.as_ref().unwrap().is_empty());
+}
+
+#[test]
+fn an_attempt_that_is_handed_in_long_after_its_packets_still_finds_them() {
+    let mut join = join();
+    show(&mut join, RESET);
+    join.advance_attempts(Stamp(3 * TICK));
+    // The probe was stopped meanwhile, and read its packets first.
+    let to = Stamp(6 * TICK) + Duration::from_secs(60);
+    join.advance(to);
+    join.attempt(attempt(1, 0, reading(Errno::Reset), to.0));
+    join.advance_attempts(to);
+    join.advance(to + Duration::from_secs(60));
+    let record = join.next_record().unwrap();
+    assert_eq!(
+        record.sequence.unwrap().to_string(),
+        ">S <S. >. >P.(27) <. <R."
+    );
+    assert!(!record.caveats.hole);
 }
 
 #[test]
