@@ -379,6 +379,73 @@ fn another_host_is_reached_by_the_kernels_routes_and_a_large_response_comes_whol
 }
 
 #[test]
+#[ignore = "needs root, netns, nginx"]
+fn a_link_that_goes_down_for_a_while_does_not_end_the_run() {
+    enter_namespace();
+    let there = Namespace::linked();
+    let folder = TempDir::new().unwrap();
+    let nginx = Nginx::on("10.0.0.2:8088".parse().unwrap(), 0);
+    let command = there.command(&nginx.command());
+    for engine in ["raw", "socket"] {
+        let out = folder.path().join(engine);
+        let mut probing = probe()
+            .args(["--engine", engine])
+            .args("--target 10.0.0.2:8088 -n 40 --rate 20 --signal none --format csv".split(' '))
+            .args(["--observe", "wire", "--out"])
+            .arg(&out)
+            .arg("--")
+            .args(&command)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(probing.stdout.take().unwrap()).lines();
+        let mut lines = lines.map_while(Result::ok);
+        lines.find(|line| line.contains(",served,")).unwrap();
+        run("ip", &["link", "set", "near", "down"]);
+        lines.find(|line| line.contains(",unreachable,")).unwrap();
+        run("ip", &["link", "set", "near", "up"]);
+        lines.for_each(drop);
+        assert!(probing.wait().unwrap().success(), "{engine}");
+        let rows = read_csv(&out.join("connections.csv"));
+        assert_eq!(rows.len(), 40, "{engine}");
+        let last = rows.iter().find(|row| row["conn"] == "40").unwrap();
+        let said = (&*last["outcome"], &*last["caveats"]);
+        assert_eq!(said, ("served", ""), "{engine}: {last:?}");
+        assert!(last["sequence"].starts_with(">S <S. >."), "{engine}");
+        assert!(run_json(&out)["broken_off"].is_null(), "{engine}");
+    }
+}
+
+#[test]
+#[ignore = "needs root, netns"]
+fn a_syn_that_cannot_be_sent_again_does_not_end_the_attempt() {
+    enter_namespace();
+    let there = Namespace::linked();
+    // A queue that is full: no other SYN is answered.
+    let full = there.within(|| listener("10.0.0.2:8088", 0));
+    let taken = TcpStream::connect("10.0.0.2:8088").unwrap();
+    for engine in ["raw", "socket"] {
+        // Its SYN goes out again after a second, when the link is down.
+        let options = "--target 10.0.0.2:8088 -n 1 --timeout 1500ms --observe wire --format csv";
+        let output = probe()
+            .args(["--engine", engine])
+            .args(options.split(' '))
+            .args(["--trigger", "ip link set near down"])
+            .args(["--trigger-at", "500ms"])
+            .output()
+            .unwrap();
+        let rows = rows(&output.stdout);
+        let [row] = &rows[..] else {
+            panic!("{engine}: {}", stderr(&output));
+        };
+        let said = (&*row["outcome"], &*row["errno"], &*row["sequence"]);
+        assert_eq!(said, ("unanswered", "", ">S"), "{engine}");
+        run("ip", &["link", "set", "near", "up"]);
+    }
+    drop((full, taken));
+}
+
+#[test]
 #[ignore = "needs root, netns, setpriv"]
 fn cap_net_raw_is_all_that_it_needs_and_what_is_missing_is_told() {
     enter_namespace();

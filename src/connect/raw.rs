@@ -166,7 +166,7 @@ impl RawEngine {
         let soon = if idle { now + HAND_ON } else { now };
         let due = [until, self.connections.poll_timeout(), Some(soon)];
         let wake = due.into_iter().flatten().min();
-        self.link.wait(wake.map(|wake| self.clock.until(wake)))?;
+        self.wait(wake.map(|wake| self.clock.until(wake)))?;
         // Read before the ring is.
         let looked = self.clock.now();
         let all = self.receive();
@@ -178,10 +178,19 @@ impl RawEngine {
         Ok(())
     }
 
+    /// As the link does, but goes on where the interface went down: nothing comes until it is up again,
+    /// and then the ring fills by itself (`packet_notifier`). What is sent meanwhile is refused, as a
+    /// socket's is.
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        match self.link.wait(timeout) {
+            Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => Ok(()),
+            waited => waited,
+        }
+    }
+
     /// Goes on answering until told to stop; then resets what is left.
     fn linger(mut self, stop: &AtomicBool) -> WireStats {
         while !stop.load(Ordering::Relaxed) {
-            // Nothing is lost by an interface that went down: there is nothing left to measure.
             if self.attend(None).is_err() {
                 break;
             }
@@ -191,7 +200,7 @@ impl RawEngine {
         let resets = self.connections.resets();
         self.connections.reset_all();
         while !self.transmit() || self.link.queued() > 0 {
-            if self.link.wait(Some(HAND_ON)).is_err() {
+            if self.wait(Some(HAND_ON)).is_err() {
                 break;
             }
         }

@@ -200,8 +200,9 @@ impl Connections {
             .unwrap_or_default()
     }
 
-    /// A packet could not be sent. Linux's own TCP only minds where there is no way at all
-    /// (`tcp_v4_connect`); what a firewall holds back is lost like any other packet (`tcp_connect`).
+    /// A packet could not be sent. Linux's own TCP only minds where there is no way at all for the first
+    /// SYN (`tcp_v4_connect`); what a firewall holds back is lost like any other packet (`tcp_connect`),
+    /// and what is sent again is sent once more later (`tcp_retransmit_timer`).
     pub(super) fn note_refused(&mut self, packet: &[u8], error: &io::Error) {
         let now = self.clock.now();
         let Ok(Packet::Segment(segment)) = wire::parse(now, packet, packet.len()) else {
@@ -211,9 +212,16 @@ impl Connections {
         if segment.flags.syn()
             && !is_lost
             && let Some(id) = self.tcp.find(segment.src)
+            && self.is_first(id)
         {
             self.end(id, failed(Call::Connect, classify(error)), now);
         }
+    }
+
+    /// Whether nothing of a connection was sent twice.
+    fn is_first(&self, id: Id) -> bool {
+        let status = self.tcp.status(id);
+        status.is_some_and(|status| status.retransmits == 0)
     }
 
     /// Takes a packet that was seen on the interface.
