@@ -7,11 +7,11 @@ mod common;
 use std::collections::HashSet;
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use common::{
-    Row, as_nobody, binary_for_everybody, enter_namespace, read_csv, run_probe, stderr, stdout,
-    sysctl,
+    Row, as_nobody, binary_for_everybody, enter_namespace, read_csv, run, run_json, run_probe,
+    stderr, stdout, sysctl,
 };
 
 /// Runs the probe with its rows in a file, and reads them back.
@@ -88,6 +88,43 @@ fn the_soft_limit_of_open_files_is_raised() {
         stdout(&output)
     );
     assert_eq!(stderr(&output), "");
+}
+
+#[test]
+#[ignore = "needs root, netns, setpriv, prlimit"]
+fn what_breaks_a_run_off_is_told_beside_what_was_seen_until_then() {
+    enter_namespace();
+    let listener = silent_listener("127.0.0.1:9292");
+    let folder = tempfile::tempdir().unwrap();
+    let binary = binary_for_everybody(folder.path());
+    run("chmod", &["a+rwx", &folder.path().to_string_lossy()]);
+    let options = "--target 127.0.0.1:9292 -n 3 -c 1 --trigger true --trigger-at 2 \
+                   --observe socket --out run";
+    let probing = as_nobody(&binary)
+        .current_dir(folder.path())
+        .args(options.split_whitespace())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let first = listener.accept().unwrap();
+    // From here on it can start nothing, and the trigger needs a thread.
+    let mut limit = as_nobody(Path::new("prlimit"));
+    limit.args(["--nproc=1:1", "--pid", &probing.id().to_string()]);
+    assert!(limit.status().unwrap().success());
+    drop(first);
+    let output = probing.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    let told = run_json(&folder.path().join("run"));
+    let why = told["broken_off"].as_str().unwrap();
+    assert!(why.starts_with("cannot start a thread: "), "{why}");
+    assert_eq!(told["interrupted"], false);
+    let table = stdout(&output);
+    assert!(table.contains(&format!("broken off ({why})")), "{table}");
+    let rows = read_csv(&folder.path().join("run/connections.csv"));
+    let outcomes: Vec<&str> = rows.iter().map(|row| row["outcome"].as_str()).collect();
+    // The first was closed before its request was read, or before that came.
+    assert_eq!((outcomes.len(), outcomes[1]), (2, "unfinished"));
 }
 
 #[test]

@@ -32,6 +32,8 @@ pub(crate) struct RunReport {
     pub(crate) exits: Vec<ExitReport>,
     pub(crate) server: Option<ServerReport>,
     pub(crate) interrupted: bool,
+    /// What broke it off before its end.
+    pub(crate) broken_off: Option<String>,
     /// What was said on stderr.
     pub(crate) notes: Vec<String>,
     pub(crate) capture: Option<WireStats>,

@@ -76,6 +76,11 @@ impl Finished {
                 millis(offset)
             ));
         }
+        if let Some(error) = &self.broken {
+            lines.push(format!(
+                "broken off ({error:#}): this is what was seen until then"
+            ));
+        }
         if self.interrupted {
             lines.push("interrupted: this is what was seen until then".to_owned());
         }

@@ -41,7 +41,8 @@ impl CaseMeasured {
     fn add(&mut self, run: &Finished) {
         let (ended, setting) = (&run.ended, run.setting());
         let summary = &ended.recorded.summary;
-        self.pool.add(summary, setting.signal, !run.interrupted);
+        let whole = !run.interrupted && run.broken.is_none();
+        self.pool.add(summary, setting.signal, whole);
         let stop = run.server.as_ref().and_then(|s| s.stop.as_ref());
         let killed = stop.and_then(|stop| stop.killed);
         let exit = ended.log.master_exit();

@@ -41,6 +41,7 @@ impl Finished {
             exits: ended.log.exits.iter().map(exit_report).collect(),
             server: self.server.as_ref().map(server_report),
             interrupted: self.interrupted,
+            broken_off: self.broken.as_ref().map(|error| format!("{error:#}")),
             notes: notes.to_vec(),
             capture: ended.seen.wire,
             diag: ended.seen.diag.clone(),
