@@ -48,8 +48,10 @@ pub(crate) struct Job {
     pub(crate) content: Content,
     /// Spread over several source addresses from the start (loopback only).
     pub(crate) sources: u8,
-    /// Source ports that are held at once, where the kernel does not choose them.
+    /// Source ports that are held rather than use one again, where the kernel does not choose them.
     pub(crate) ports: usize,
+    /// Those that may be.
+    pub(crate) most_ports: usize,
 }
 
 /// A connection to be opened.
@@ -116,6 +118,9 @@ pub(crate) trait Engine {
     /// Takes the attempts that have ended since the last call, in that order.
     fn take_ended(&mut self) -> Vec<Attempt>;
 
+    /// How many loopback addresses connections came from, where more than planned were needed.
+    fn moved_to(&self) -> Option<usize>;
+
     /// Up to when everything that had come is taken: what ended an attempt before this has ended it.
     fn complete_to(&self) -> Stamp;
 
@@ -159,6 +164,7 @@ impl Job {
             content: Content::Bytes { expect: None },
             sources: 1,
             ports: 1,
+            most_ports: 1,
         }
     }
 }

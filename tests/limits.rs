@@ -40,6 +40,11 @@ fn more_connections_than_ports_use_more_loopback_addresses() {
     assert!(rows.iter().all(|row| row["outcome"] == "hung"), "{rows:?}");
     let sources: HashSet<&str> = rows.iter().map(|row| row["src_addr"].as_str()).collect();
     assert!(sources.len() >= 5, "{sources:?}");
+    let said = stderr(&output);
+    assert!(
+        said.contains("they come from 127.0.0.1 to 127.0.0.6"),
+        "{said}"
+    );
     assert_eq!(rows.len(), 100);
 }
 

@@ -592,6 +592,49 @@ fn more_connections_than_one_address_has_ports_come_from_several() {
     sources.sort();
     sources.dedup();
     assert!(sources.len() > 2, "{sources:?}");
+    let said = stderr(&output);
+    assert!(said.contains("from 127.0.0.1 to 127.0.0.3"), "{said}");
+}
+
+#[test]
+#[ignore = "needs root, netns, nginx"]
+fn connections_come_from_one_address_where_its_ports_do() {
+    enter_namespace();
+    let nginx = Nginx::on("127.0.0.1:8088".parse().unwrap(), 0);
+    let options = "--engine raw --target 127.0.0.1:8088 -n 4000 -c 300 --signal none --format csv";
+    let output = run_probe_with(options, &nginx.command());
+    let said = stderr(&output);
+    assert!(!said.contains("127.0.0.2"), "{said}");
+    let rows = rows(&output.stdout);
+    let one = |row: &&Row| row["outcome"] == "served" && row["src_addr"] == "127.0.0.1";
+    assert_eq!(rows.iter().filter(one).count(), 4_000);
+}
+
+#[test]
+#[ignore = "needs root, netns"]
+fn ports_that_may_not_be_held_are_used_again_or_by_several_addresses() {
+    enter_namespace();
+    let _listener = listener("127.0.0.1:8088", 4_000);
+    let limited = |options: &str| {
+        let script = format!(
+            "ulimit -n 256; exec \"$0\" --engine raw --target 127.0.0.1:8088 --format csv --observe wire \
+             --handshake-only --close rst {options}"
+        );
+        let output = Command::new("sh")
+            .args(["-c", &script])
+            .arg(env!("CARGO_BIN_EXE_probe"))
+            .output()
+            .unwrap();
+        let rows = rows(&output.stdout);
+        assert_eq!(rows.len(), 2_000, "{}", stderr(&output));
+        assert_eq!(with_outcome(&rows, "client_closed").len(), 2_000);
+        stderr(&output)
+    };
+    let said = limited("-n 2000 -c 100 --timeout 10ms");
+    assert!(!said.contains("127.0.0.2"), "{said}");
+    let said = limited("-n 2000 --timeout 1s");
+    assert!(said.contains("from 127.0.0.1 to 127.0.0.11"), "{said}");
+    assert!(!said.contains("local_error"), "{said}");
 }
 
 #[test]

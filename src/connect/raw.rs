@@ -11,6 +11,7 @@ pub mod engine;
 pub(crate) mod link;
 pub(crate) mod manner;
 
+use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, DefaultHasher, Hash as _, Hasher as _, RandomState};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -19,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use self::addresses::Addresses;
+use self::addresses::{Addresses, Ports};
 use self::connections::Connections;
 use self::engine::Config;
 use self::link::Link;
@@ -100,8 +101,12 @@ impl RawEngine {
             seed: seed(),
         };
         let guards = Guards::new(job.target);
-        let sources = sources(&job, path.source);
-        let addresses = Addresses::new(guards, sources, job.ports);
+        let (sources, spare) = sources(&job, path.source);
+        let ports = Ports {
+            wanted: job.ports,
+            most: job.most_ports,
+        };
+        let addresses = Addresses::new(guards, sources, spare, ports);
         RawEngine {
             link,
             packet: vec![0; LARGEST],
@@ -269,6 +274,10 @@ impl Engine for RawEngine {
         self.connections.take_ended()
     }
 
+    fn moved_to(&self) -> Option<usize> {
+        self.connections.moved_to()
+    }
+
     fn complete_to(&self) -> Stamp {
         self.complete_to
     }
@@ -295,13 +304,17 @@ fn seed() -> u64 {
     hasher.finish()
 }
 
-/// The source addresses of a job: the kernel's choice, or on loopback as many as it takes.
-fn sources(job: &Job, chosen: IpAddr) -> Vec<IpAddr> {
-    match job.sources.min(LOOPBACK_SOURCES) {
+/// The source addresses of a job, the kernel's choice or on loopback as many as it takes; and those that
+/// may serve besides.
+fn sources(job: &Job, chosen: IpAddr) -> (Vec<IpAddr>, VecDeque<IpAddr>) {
+    let address = |n| IpAddr::V4(Ipv4Addr::new(127, 0, 0, n));
+    let sources = match job.sources.min(LOOPBACK_SOURCES) {
         0 | 1 => vec![chosen],
-        last => {
-            let address = |n| IpAddr::V4(Ipv4Addr::new(127, 0, 0, n));
-            (1..=last).map(address).collect()
-        }
-    }
+        last => (1..=last).map(address).collect(),
+    };
+    let loopback_v4 = matches!(job.target.ip(), IpAddr::V4(ip) if ip.is_loopback());
+    let others = (1..=LOOPBACK_SOURCES).map(address);
+    let others = others.filter(|other| loopback_v4 && !sources.contains(other));
+    let others = others.collect();
+    (sources, others)
 }

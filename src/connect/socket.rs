@@ -316,6 +316,11 @@ impl Engine for SocketEngine {
         std::mem::take(&mut self.ended)
     }
 
+    fn moved_to(&self) -> Option<usize> {
+        let last = self.source.saturating_add(self.job.sources.max(1) - 1);
+        (self.source > 1).then_some(last.min(LOOPBACK_SOURCES).into())
+    }
+
     fn complete_to(&self) -> Stamp {
         self.complete_to
     }

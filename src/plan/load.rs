@@ -17,8 +17,8 @@ const DEFAULT_RATE: f64 = 250.0;
 const DEFAULT_COUNT: u64 = 50;
 /// Above this many open, or opened per second, a target that is not this host needs --allow-load.
 const LOAD_CEILING: u64 = 1_000;
-/// Source ports that the raw engine holds rather than use one again soon: 10 KiB of the kernel's memory
-/// each, and 34 microseconds before the first SYN.
+/// Source ports that the raw engine holds rather than use one again soon: a file and 10 KiB of the
+/// kernel's memory each, and 34 microseconds before the first SYN.
 const HELD_PORTS: u64 = 1_024;
 /// Descriptors that the probe needs besides its connections.
 const OWN_FILES: u64 = 64;
@@ -58,32 +58,49 @@ impl Load {
         let ports = host::ephemeral_ports().unwrap_or(u64::MAX);
         // The last tenth of a port range is slow to find.
         let easy = (ports / 10 * 9).max(1);
-        // Of our own TCP every port is used afresh for as long as that costs little.
-        let (wanted, each) = match engine {
-            Engine::Socket => (open, easy),
-            Engine::Raw(_) => (self.count, easy.min(HELD_PORTS)),
+        let spread = |each: u64| match open.div_ceil(each) {
+            _ if !loopback_v4 => 1,
+            n => u8::try_from(n).map_or(LOOPBACK_SOURCES, |n| n.clamp(1, LOOPBACK_SOURCES)),
         };
-        let mut sources = 1;
-        if wanted > each && loopback_v4 {
-            sources = u8::try_from(wanted.div_ceil(each))
-                .map_or(LOOPBACK_SOURCES, |n| n.min(LOOPBACK_SOURCES));
+        // A server may tell its clients apart by address: there are several only where one has too few
+        // ports, and then as many as make ports cheap.
+        let mut sources = match engine {
+            Engine::Raw(_) if open > easy => spread(easy.min(HELD_PORTS)),
+            Engine::Raw(_) | Engine::Socket => spread(easy),
+        };
+        // Of our own TCP each port takes a file, however many addresses use it.
+        let needed = |sources: u8| match engine {
+            Engine::Socket => open,
+            Engine::Raw(_) => open.div_ceil(sources.into()),
+        };
+        let liked = |sources: u8| match engine {
+            Engine::Socket => open,
+            Engine::Raw(_) => needed(sources).max(self.count.min(HELD_PORTS)),
+        };
+        // More are held where connections that have ended rest for a while on those that there are.
+        let most = match engine {
+            Engine::Socket => open,
+            Engine::Raw(_) => liked(sources).max(self.count.min(easy)),
+        };
+        let wanted = most.saturating_add(OWN_FILES);
+        let files = host::raise_open_files(wanted).unwrap_or(wanted);
+        let room = files.saturating_sub(OWN_FILES).max(1);
+        if engine != Engine::Socket {
+            sources = sources.max(spread(room));
         }
-        let held = open
-            .max(self.count.min(HELD_PORTS * u64::from(sources)))
-            .div_ceil(sources.into());
-        // Our own TCP keeps the port of a connection that its server leaves open after its end.
-        let (needed, most) = match engine {
-            Engine::Socket => (open, open),
-            Engine::Raw(_) => (held, self.count.div_ceil(sources.into())),
-        };
-        let wanted = needed.saturating_add(OWN_FILES);
-        let most = most.saturating_add(OWN_FILES).max(wanted);
-        let files = host::raise_open_files(most).unwrap_or(wanted);
-        if files < wanted {
+        let (needed, held) = (needed(sources), liked(sources).min(room));
+        if needed > room {
             notes.push(format!(
                 "only {files} files may be open and {needed} may need to be for {open} connections; \
                  those beyond are local_error rows (raise it with `ulimit -Hn`, or give a smaller \
                  --concurrency)"
+            ));
+        }
+        if sources > 1 {
+            notes.push(format!(
+                "{open} connections may be open, too many for the ports or files of one source address: \
+                 they come from 127.0.0.1 to 127.0.0.{sources}, which matters where the server lets in \
+                 by address (give a smaller --concurrency)"
             ));
         }
         if sources == 1 && open > ports {
@@ -103,6 +120,7 @@ impl Load {
             content,
             sources,
             ports: usize::try_from(held).unwrap_or(usize::MAX),
+            most_ports: usize::try_from(room.min(most)).unwrap_or(usize::MAX),
         })
     }
 

@@ -82,6 +82,13 @@ impl OneRun<'_> {
         let broken = run
             .measure(engine.as_mut(), self.interrupt, show_progress)
             .err();
+        if let Some(last) = engine.moved_to() {
+            notes.tell(format!(
+                "connections came from 127.0.0.1 to 127.0.0.{last}, as one source address had too few \
+                 free ports, which matters where the server lets in by address (give a smaller \
+                 --concurrency or --rate)"
+            ));
+        }
         if self.interrupt.came() && server.is_some() {
             notes.tell("stopping the server; another interrupt ends everything at once".to_owned());
         }

@@ -13,23 +13,46 @@ const HELD_AT_ONCE: usize = 1_024;
 /// All that connections may come from.
 pub(super) struct Addresses {
     guards: Guards,
-    /// Ports held before a pair is used again.
+    /// Ports held rather than use one again.
     ports: usize,
+    /// Ports held at most, where every other one is taken.
+    most_ports: usize,
     /// Every port serves once with each of them.
     sources: Vec<IpAddr>,
+    /// Others, for when that is not enough.
+    spare: VecDeque<IpAddr>,
+    /// How many of them it took.
+    added: usize,
     fresh: VecDeque<SocketAddr>,
     used: VecDeque<SocketAddr>,
 }
 
+/// How many ports are held.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ports {
+    /// Rather than use one again.
+    pub(super) wanted: usize,
+    /// At most.
+    pub(super) most: usize,
+}
+
 impl Addresses {
-    /// Pairs of `sources` and `ports` ports, of which the first are held at once: later each would delay
-    /// a connection. More are held only while all of their pairs are in use: a connection keeps its pair
-    /// after its end where the server leaves its side open.
-    pub(super) fn new(guards: Guards, sources: Vec<IpAddr>, ports: usize) -> Addresses {
+    /// Pairs of `sources` and so many ports, of which the first are held at once: later each would
+    /// delay a connection. Where all of them are taken, by connections that have ended and rest, there
+    /// are more ports, and then `spare` addresses.
+    pub(super) fn new(
+        guards: Guards,
+        sources: Vec<IpAddr>,
+        spare: VecDeque<IpAddr>,
+        ports: Ports,
+    ) -> Addresses {
         let mut addresses = Addresses {
             guards,
-            ports: ports.max(1),
+            ports: ports.wanted.max(1),
+            most_ports: ports.most.max(1),
             sources,
+            spare,
+            added: 0,
             fresh: VecDeque::new(),
             used: VecDeque::new(),
         };
@@ -40,23 +63,51 @@ impl Addresses {
         addresses
     }
 
+    /// Holds another port. Errors: EMFILE, which leaves files to those that are no guards, and
+    /// EADDRINUSE.
     fn hold_one(&mut self) -> io::Result<()> {
+        if self.guards.len() >= self.most_ports {
+            return Err(io::Error::from_raw_os_error(libc::EMFILE));
+        }
         let port = self.guards.take()?;
         let pair = |&source| SocketAddr::new(source, port);
         self.fresh.extend(self.sources.iter().map(pair));
         Ok(())
     }
 
-    /// A pair that no connection has. The error is that of the guard that could not be had: EMFILE, or
-    /// EADDRINUSE where all ports are.
+    /// Takes to another source address; false where there is none, or no port to use with it.
+    fn add_source(&mut self) -> bool {
+        if self.guards.len() == 0 {
+            return false;
+        }
+        let Some(source) = self.spare.pop_front() else {
+            return false;
+        };
+        self.added += 1;
+        self.sources.push(source);
+        let pair = |port| SocketAddr::new(source, port);
+        self.fresh.extend(self.guards.ports().map(pair));
+        true
+    }
+
+    /// How many source addresses there are, where more than planned were needed.
+    pub(super) fn grown_to(&self) -> Option<usize> {
+        (self.added > 0).then_some(self.sources.len())
+    }
+
+    /// A pair that no connection has. The error is that of the guard that could not be had: EMFILE or
+    /// EADDRINUSE.
     pub(super) fn take(&mut self) -> io::Result<SocketAddr> {
-        if self.fresh.is_empty() && (self.guards.len() < self.ports || self.used.is_empty()) {
-            match self.hold_one() {
-                Ok(()) => {}
-                Err(error) if self.used.is_empty() => return Err(error),
-                // From here on with those that there are.
-                Err(_) => self.ports = self.guards.len(),
-            }
+        if self.fresh.is_empty() && self.guards.len() < self.ports && self.hold_one().is_err() {
+            // From here on with those that there are.
+            self.ports = self.guards.len();
+        }
+        if self.fresh.is_empty()
+            && self.used.is_empty()
+            && let Err(error) = self.hold_one()
+            && !self.add_source()
+        {
+            return Err(error);
         }
         let pair = self.fresh.pop_front().or_else(|| self.used.pop_front());
         pair.ok_or_else(|| io::Error::from_raw_os_error(libc::EADDRNOTAVAIL))

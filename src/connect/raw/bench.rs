@@ -27,6 +27,7 @@ pub fn handshakes(target: SocketAddr, connections: u64, sources: u8) -> io::Resu
         content: Content::Bytes { expect: None },
         sources,
         ports: usize::try_from(per_source).unwrap_or(usize::MAX),
+        most_ports: usize::try_from(per_source).unwrap_or(usize::MAX),
     };
     let manner = Manner {
         does: Does::Handshake,

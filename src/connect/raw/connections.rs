@@ -94,6 +94,11 @@ impl Connections {
         }
     }
 
+    /// How many source addresses there are, where more than planned were needed.
+    pub(super) fn moved_to(&self) -> Option<usize> {
+        self.addresses.grown_to()
+    }
+
     /// Handshakes done so far.
     pub(super) fn handshakes(&self) -> u64 {
         self.connected
@@ -137,6 +142,8 @@ impl Connections {
     }
 
     pub(super) fn open_due(&mut self, steady_limit: u64) {
+        // Whoever is gone leaves its address to another.
+        self.note_events(self.clock.now());
         for _ in 0..BURST {
             let now = self.clock.now();
             match self.roster.next(now, steady_limit) {

@@ -49,6 +49,11 @@ impl Guards {
         self.held.contains_key(&port)
     }
 
+    /// All that are held.
+    pub(crate) fn ports(&self) -> impl Iterator<Item = u16> {
+        self.held.keys().copied()
+    }
+
     /// How many are held.
     pub(crate) fn len(&self) -> usize {
         self.held.len()
