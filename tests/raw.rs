@@ -484,6 +484,45 @@ fn cap_net_raw_is_all_that_it_needs_and_what_is_missing_is_told() {
     );
 }
 
+#[test]
+#[ignore = "needs root, netns, nginx, setpriv"]
+fn a_connection_that_this_hosts_own_reset_ended_is_no_loss_of_the_servers() {
+    enter_namespace();
+    let folder = TempDir::new().unwrap();
+    let binary = binary_for_everybody(folder.path());
+    run("chmod", &["a+rwx", &folder.path().to_string_lossy()]);
+    let there = Namespace::linked();
+    there.within(|| sysctl("net/ipv4/ip_default_ttl", "255"));
+    let _server = there.within(|| listener("10.0.0.2:8088", 64));
+    let out = folder.path().join("run");
+    let output = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .args(["--inh-caps=+net_raw", "--ambient-caps=+net_raw"])
+        .arg(&binary)
+        .args("--engine raw --target 10.0.0.2:8088 -n 4 --timeout 5s --observe wire".split(' '))
+        .arg("--out")
+        .arg(&out)
+        .output()
+        .unwrap();
+    let rows = read_csv(&out.join("connections.csv"));
+    assert_eq!(rows.len(), 4, "{}", stderr(&output));
+    for row in &rows {
+        let said = [&row["outcome"], &row["lost"], &row["cause"], &row["errno"]];
+        assert_eq!(said, ["local_error", "", "", ""], "{row:?}");
+        assert!(row["sequence"].starts_with(">S <S. >R"), "{row:?}");
+    }
+    let table = stdout(&output);
+    for said in [
+        "lost 0 of the 4 that",
+        "this host's own TCP sent 4 resets into connections",
+        "needs CAP_NET_ADMIN (sudo setcap cap_net_raw,cap_net_admin+ep",
+    ] {
+        assert!(table.contains(said), "{said}: {table}");
+    }
+    assert_eq!(run_json(&out)["capture"]["foreign_resets"], 4);
+    assert_told_again(&rows, &out.join("run.pcapng"));
+}
+
 /// The capabilities that a process's threads may use, as /proc tells them.
 fn capabilities(pid: u32) -> Vec<u64> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();

@@ -10,6 +10,7 @@ mod connections;
 pub mod engine;
 pub(crate) mod link;
 pub(crate) mod manner;
+mod resets;
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, DefaultHasher, Hash as _, Hasher as _, RandomState};
@@ -202,7 +203,8 @@ impl RawEngine {
         }
         // What follows is recorded by nobody: its echo may overflow the ring.
         let counted = self.link.stats().unwrap_or_default();
-        let resets = self.connections.resets();
+        let resets = &self.connections.resets;
+        let (sent, foreign) = (resets.sent(), resets.foreign());
         self.connections.reset_all();
         while !self.transmit() || self.link.queued() > 0 {
             if self.wait(Some(HAND_ON)).is_err() {
@@ -215,8 +217,8 @@ impl RawEngine {
         };
         WireStats {
             bad_checksums: Some(counted.bad_checksums),
-            resets: Some(resets.sent),
-            foreign_resets: Some(resets.foreign),
+            resets: Some(sent),
+            foreign_resets: Some(foreign),
             ..self.connections.gathered.stats(drops)
         }
     }

@@ -111,6 +111,8 @@ pub enum SocketEnd {
     Enough,
     /// Nothing was ever to be asked, and the connection had been seen for as long as was wanted.
     Left,
+    /// This host's own TCP reset a connection that our own TCP had.
+    Disturbed,
     /// The run was interrupted.
     Interrupted,
 }
@@ -205,6 +207,7 @@ impl Attempt {
             | SocketEnd::Deadline
             | SocketEnd::Enough
             | SocketEnd::Left
+            | SocketEnd::Disturbed
             | SocketEnd::Interrupted => None,
         }
     }
@@ -228,6 +231,7 @@ pub fn facts(attempt: &Attempt) -> Facts {
         SocketEnd::Deadline => facts.deadline = at,
         SocketEnd::Interrupted => facts.abandoned = at,
         SocketEnd::Enough => {}
+        SocketEnd::Disturbed => facts.local_error = at,
         SocketEnd::Left => facts.client_gone = at,
         SocketEnd::Failed(Failure { call, errno }) => match (call, errno) {
             (Call::Socket, _) => facts.local_error = at,

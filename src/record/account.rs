@@ -172,6 +172,7 @@ pub fn to_socket(text: &str, ends: Ends, last: Stamp) -> Option<(Attempt, Sides)
         "deadline" => SocketEnd::Deadline,
         "enough" => SocketEnd::Enough,
         "left" => SocketEnd::Left,
+        "disturbed" => SocketEnd::Disturbed,
         "interrupted" => SocketEnd::Interrupted,
         "failed" => SocketEnd::Failed(Failure {
             call: to_call(pairs.word("call")?)?,
@@ -227,6 +228,7 @@ fn end_word(end: SocketEnd) -> &'static str {
         SocketEnd::Deadline => "deadline",
         SocketEnd::Enough => "enough",
         SocketEnd::Left => "left",
+        SocketEnd::Disturbed => "disturbed",
         SocketEnd::Interrupted => "interrupted",
     }
 }
@@ -348,6 +350,7 @@ mod tests {
             SocketEnd::Deadline,
             SocketEnd::Enough,
             SocketEnd::Left,
+            SocketEnd::Disturbed,
             SocketEnd::Interrupted,
         ];
         ends.into_iter().for_each(|end| assert_kept(&attempt(end)));

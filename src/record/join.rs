@@ -269,8 +269,11 @@ pub(super) fn record(attempt: &Attempt, flow: Option<&Flow>, watched: bool) -> R
     let wire = flow.map(|flow| decide(&wire_facts(flow, watch)));
     // The socket wrote, and the wire never showed it.
     let missed_request = flow.is_some_and(|f| f.request_bytes() == 0) && attempt.written > 0;
+    // Whose a RST was the wire does not tell.
+    let disturbed = attempt.end == SocketEnd::Disturbed;
     // What the wire could not see to its end, the socket still can: it decides there.
     let decision = match wire {
+        Some(_) if disturbed => socket,
         Some(wire) if wire.outcome != Outcome::Unfinished && !missed_request => wire,
         Some(_) | None => socket,
     };
@@ -302,6 +305,7 @@ pub(super) fn record(attempt: &Attempt, flow: Option<&Flow>, watched: bool) -> R
             | SocketEnd::Deadline
             | SocketEnd::Enough
             | SocketEnd::Left
+            | SocketEnd::Disturbed
             | SocketEnd::Interrupted => None,
         },
         http_status: attempt.response.status,

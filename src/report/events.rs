@@ -148,6 +148,7 @@ fn socket_rows(attempt: &Attempt) -> Vec<Row> {
         }
         SocketEnd::Deadline => ("deadline", None),
         SocketEnd::Enough | SocketEnd::Left => ("close", None),
+        SocketEnd::Disturbed => ("disturbed", None),
         SocketEnd::Interrupted => ("interrupted", None),
     };
     rows.push(Row {

@@ -11,6 +11,7 @@ use crate::outcome::Outcome;
 use crate::report::table::Setting;
 use crate::report::words::{millis, plural};
 use crate::summary::Summary;
+use crate::sys::capability;
 use crate::target::child::Stop;
 use crate::target::trigger::{Action, Fired};
 use crate::time::Stamp;
@@ -194,9 +195,11 @@ pub(super) fn wire_remarks(wire: &WireStats) -> Vec<String> {
     let foreign = wire.foreign_resets.unwrap_or(0);
     if foreign > 0 {
         lines.push(format!(
-            "this host's own TCP sent {foreign} {} into connections of the raw engine: they may have \
-             ended by it (the server sends with a TTL of 255, which only CAP_NET_ADMIN guards against)",
-            plural(foreign, "reset")
+            "this host's own TCP sent {foreign} {} into connections of the raw engine; those that it ended \
+             are local_error rows, and not the server's losses (a firewall here rejects what comes, or the \
+             server sends with a TTL of 255, and to drop that unanswered needs {})",
+            plural(foreign, "reset"),
+            capability::how_to_get_net_admin()
         ));
     }
     lines

@@ -10,6 +10,7 @@ use super::conn::{Conn, Stage};
 use super::engine::{Close, Config, Engine, Event, Handshake, Id, State, Transmit};
 use super::link::{Checksum, Received};
 use super::manner::{CloseBy, Does, Manner};
+use super::resets::Resets;
 use crate::connect::errno::classify;
 use crate::connect::request::Template;
 use crate::connect::roster::{Expired, Roster};
@@ -40,19 +41,7 @@ pub(super) struct Connections {
     ended: Vec<Attempt>,
     /// Handshakes done so far.
     connected: u64,
-    /// RSTs that were sent.
-    resets_sent: u64,
-    /// RSTs that were seen to leave, whoever sent them.
-    resets_seen: u64,
-}
-
-/// RSTs that left this host from the ports that the engine uses.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Resets {
-    /// The engine's.
-    pub(super) sent: u64,
-    /// Others that were seen.
-    pub(super) foreign: u64,
+    pub(super) resets: Resets,
 }
 
 /// Requests, made anew for every segment: to keep them would cost more than all else that is known of
@@ -88,8 +77,7 @@ impl Connections {
             gathered: Gathered::new(keep),
             ended: Vec::new(),
             connected: 0,
-            resets_sent: 0,
-            resets_seen: 0,
+            resets: Resets::default(),
             job,
         }
     }
@@ -102,14 +90,6 @@ impl Connections {
     /// Handshakes done so far.
     pub(super) fn handshakes(&self) -> u64 {
         self.connected
-    }
-
-    /// What left so far.
-    pub(super) fn resets(&self) -> Resets {
-        Resets {
-            sent: self.resets_sent,
-            foreign: self.resets_seen.saturating_sub(self.resets_sent),
-        }
     }
 
     /// Those that have ended since this was last asked for.
@@ -135,7 +115,9 @@ impl Connections {
             let transmit = self.tcp.poll_transmit(now)?;
             let payload = self.payload(&transmit, now);
             if let Some(len) = transmit.write(payload, packet) {
-                self.resets_sent += u64::from(transmit.flags.rst());
+                if transmit.flags.rst() {
+                    self.resets.send(transmit.client, transmit.seq);
+                }
                 return Some(len);
             }
         }
@@ -215,6 +197,9 @@ impl Connections {
         let Ok(Packet::Segment(segment)) = wire::parse(now, packet, packet.len()) else {
             return;
         };
+        if segment.flags.rst() {
+            self.resets.refuse(segment.src, segment.seq);
+        }
         let is_lost = matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOBUFS));
         if segment.flags.syn()
             && !is_lost
@@ -244,8 +229,12 @@ impl Connections {
                 self.take_segment(segment);
             }
             Ok(Packet::Segment(segment)) => {
-                let ours = segment.flags.rst() && self.addresses.hold(segment.src.port());
-                self.resets_seen += u64::from(ours);
+                if segment.flags.rst()
+                    && self.addresses.hold(segment.src.port())
+                    && self.resets.see(segment.src, segment.seq)
+                {
+                    self.disturbed(segment.src, at);
+                }
             }
             Ok(Packet::IcmpError(error)) => {
                 self.tcp.handle_icmp(at, error);
@@ -254,6 +243,17 @@ impl Connections {
             Ok(Packet::Fragment | Packet::Other) | Err(_) => {}
         }
         self.gathered.take(at, read, received.bytes, received.len);
+    }
+
+    /// This host's own TCP reset a connection: what its server makes of that is not the server's doing.
+    fn disturbed(&mut self, client: SocketAddr, at: Stamp) {
+        if let Some(id) = self.tcp.find(client)
+            && self.tell(id, SocketEnd::Disturbed, at)
+        {
+            // The server may have thought nothing of it.
+            self.tcp.close(self.clock.now(), id, Close::Rst);
+            self.note_events(at);
+        }
     }
 
     fn take_segment(&mut self, segment: &Segment<'_>) {
