@@ -276,10 +276,14 @@ impl Reader {
     }
 
     /// Waits for a full block, for as long as one may take to retire.
-    fn wait(&self) {
+    fn wait(&mut self) {
         let mut fds = [PollFd::new(&self.ring, PollFlags::IN)];
         // A failed poll only means that the ring is looked at again at once.
         let _ = poll(&mut fds, Some(&timespec(RETIRE)));
+        if fds[0].revents().contains(PollFlags::ERR) {
+            // Its interface went down: packets come again once it is up.
+            let _ = self.ring.take_error();
+        }
     }
 
     fn finish(mut self) -> WireStats {

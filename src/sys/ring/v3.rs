@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use rustix::net::sockopt::socket_error;
+
 use super::{Mapped, RingStats, Tap};
 use crate::time::Stamp;
 
@@ -124,6 +126,12 @@ impl Ring {
             bytes,
         };
         Some((frame, header.tp_next_offset as usize))
+    }
+
+    /// What became of the socket since this was last asked, its interface went down, say. Until it is
+    /// asked no wait for the ring lasts.
+    pub(crate) fn take_error(&mut self) -> io::Result<()> {
+        Ok(socket_error(&self.mapped.socket)??)
     }
 
     /// What the kernel counted so far.

@@ -3,6 +3,7 @@
 use std::net::Shutdown;
 
 use super::*;
+use crate::sys::ring::v3;
 
 /// A segment that nobody answers.
 fn silent(client: SocketAddr, server: SocketAddr, payload: &[u8]) -> Vec<u8> {
@@ -241,4 +242,32 @@ fn an_interface_that_goes_down_is_told_once() {
     let error = link.wait(Some(PATIENCE)).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::ENETDOWN));
     link.wait(Some(Duration::ZERO)).unwrap();
+}
+
+#[test]
+#[ignore = "needs root, netns"]
+fn a_vantage_is_not_kept_awake_by_an_interface_that_went_down() {
+    let _there = Host::linked();
+    let target = "10.0.0.2:80".parse().unwrap();
+    let tap = Tap {
+        interface: route_to(target).unwrap().interface,
+        filter: &filter::program(target, u32::MAX),
+        received_only: false,
+    };
+    let layout = v3::Layout {
+        block_bytes: 1 << 16,
+        blocks: 2,
+        retire_ms: 8,
+    };
+    let mut ring = v3::Ring::open(&tap, layout).unwrap();
+    run("ip link set near down");
+    let failed = |ring: &v3::Ring, patience| {
+        let mut fds = [PollFd::new(ring, PollFlags::IN)];
+        poll(&mut fds, Some(&timespec(patience))).unwrap();
+        fds[0].revents().contains(PollFlags::ERR)
+    };
+    assert!(failed(&ring, PATIENCE));
+    let error = ring.take_error().unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ENETDOWN));
+    assert!(!failed(&ring, Duration::ZERO));
 }
