@@ -261,9 +261,9 @@ impl Record {
         }
     }
 
-    /// Whether the server's kernel took it: a SYN-ACK was seen, or the outcome needs one. A reset that
+    /// Whether the server's kernel said yes: a SYN-ACK was seen, or the outcome needs one. A reset that
     /// connect() itself reports does, and the socket cannot say when the SYN-ACK came.
-    pub fn was_taken(&self) -> bool {
+    pub fn was_answered(&self) -> bool {
         let needs_one = self.outcome == Outcome::Served || self.outcome.is_lost() == Some(true);
         self.times.syn_ack.is_some() || needs_one
     }

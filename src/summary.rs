@@ -4,6 +4,7 @@
 mod interval;
 mod parts;
 mod pool;
+mod refusals;
 mod stops;
 
 use std::collections::{BTreeMap, HashMap};
@@ -19,6 +20,7 @@ use crate::time::Stamp;
 pub use interval::Interval;
 pub use parts::{Part, Parts, Share};
 pub use pool::{Pool, Spread};
+pub use refusals::Refusals;
 pub use stops::{Stops, Times, Turns};
 
 /// Different sequences counted for one outcome; further ones are counted together.
@@ -45,8 +47,8 @@ pub struct Summary {
     pub on_the_wire: u64,
     /// Records that the server's kernel told of.
     pub at_the_server: u64,
-    /// When the first connection was refused after others had been taken.
-    pub first_refusal: Option<Stamp>,
+    /// When connections were refused, and when the server first answered one.
+    pub refusals: Refusals,
     /// When the last connection that was served was opened.
     pub last_served: Option<Stamp>,
     /// Those lost whose cause is unknown, or was told without tracepoints.
@@ -74,7 +76,7 @@ impl Summary {
     /// Counts a record.
     pub fn add(&mut self, record: &Record) {
         self.connections += 1;
-        self.taken += u64::from(record.was_taken());
+        self.taken += u64::from(record.was_answered());
         let entry = self.outcomes.entry(record.outcome).or_default();
         entry.count += 1;
         if let Some(code) = record.curl_exit {
@@ -87,10 +89,12 @@ impl Summary {
         if let Some(socket) = record.socket_outcome {
             *self.differing.entry((record.outcome, socket)).or_default() += 1;
         }
-        if record.outcome == Outcome::Refused && self.taken > 0 {
-            let refused = record.times.end.unwrap_or(record.times.opened);
-            let first = self.first_refusal.unwrap_or(refused);
-            self.first_refusal = Some(first.min(refused));
+        let opened = record.times.opened;
+        if record.outcome == Outcome::Refused {
+            let refused = record.times.end.unwrap_or(opened);
+            self.refusals.refused(opened, refused);
+        } else if record.was_answered() {
+            self.refusals.answered(opened);
         }
         if record.outcome == Outcome::Served {
             self.last_served = self.last_served.max(Some(record.times.opened));
@@ -104,7 +108,6 @@ impl Summary {
             self.lost += 1;
             let known = record.cause.is_some_and(|cause| cause != Cause::Unknown);
             self.unproven += u64::from(!(known && record.evidence.trace));
-            let opened = record.times.opened;
             self.widen_loss_window(opened, opened);
         }
     }
@@ -160,10 +163,15 @@ impl Summary {
         causes
     }
 
+    /// When the first connection was refused that was opened after one that the server had answered.
+    pub fn first_refusal(&self) -> Option<Stamp> {
+        self.refusals.first()
+    }
+
     /// Whether a connection was served that was opened after another had been refused: somebody
     /// stopped listening, and somebody listened again.
     pub fn is_interleaved(&self) -> bool {
-        let (served, refused) = (self.last_served, self.first_refusal);
+        let (served, refused) = (self.last_served, self.first_refusal());
         served
             .zip(refused)
             .is_some_and(|(served, refused)| served > refused)

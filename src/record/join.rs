@@ -193,7 +193,7 @@ impl Join {
                 .take(Ends { client, server }, life(&attempt, &record))
         });
         if let Some(diag) = &mut sides.diag {
-            self.answered_elsewhere |= diag.listening == Some(false) && record.was_taken();
+            self.answered_elsewhere |= diag.listening == Some(false) && record.was_answered();
             if self.answered_elsewhere {
                 // Who listens here says nothing of the server.
                 *diag = DiagSide::default();

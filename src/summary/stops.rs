@@ -46,7 +46,7 @@ impl Stops {
         for (times, at) in [
             (&mut self.last_accept, turns.last_accept),
             (&mut self.listener_closed, turns.listener_closed),
-            (&mut self.refused, run.first_refusal),
+            (&mut self.refused, run.first_refusal()),
             (&mut self.gone, turns.gone),
         ] {
             times.0.extend(at.map(|at| at.since(signal)));
@@ -82,14 +82,19 @@ impl Times {
 mod tests {
     use super::*;
 
+    /// A run whose first refusal was then.
+    fn refusing(at: i64) -> Summary {
+        let mut run = Summary::default();
+        run.refusals.answered(Stamp(0));
+        run.refusals.refused(Stamp(1), Stamp(at));
+        run
+    }
+
     #[test]
     fn turns_count_from_their_own_signal() {
         let mut stops = Stops::default();
-        for (signal, refused, gone) in [(100, Some(150), 300), (1_000, Some(1_070), 1_010)] {
-            let run = Summary {
-                first_refusal: refused.map(Stamp),
-                ..Summary::default()
-            };
+        for (signal, refused, gone) in [(100, 150, 300), (1_000, 1_070, 1_010)] {
+            let run = refusing(refused);
             let turns = Turns {
                 signal: Some(Stamp(signal)),
                 gone: Some(Stamp(gone)),
@@ -106,11 +111,7 @@ mod tests {
     #[test]
     fn without_a_signal_nothing_counts_from_it() {
         let mut stops = Stops::default();
-        let run = Summary {
-            first_refusal: Some(Stamp(5)),
-            ..Summary::default()
-        };
-        stops.add(&run, &Turns::default());
+        stops.add(&refusing(5), &Turns::default());
         assert_eq!(stops.refused.count(), 0);
     }
 }

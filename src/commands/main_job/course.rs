@@ -100,7 +100,7 @@ fn of_the_listener(ended: &Ended, traced: Option<&Course>, queue: Option<&Queue>
         .map(|act| moment(act.at, "listener_closed", act.pid, None))
         .or_else(found_closed);
     let reset = traced.and_then(|traced| traced.queue_reset);
-    let refused = ended.recorded.summary.first_refusal;
+    let refused = ended.recorded.summary.first_refusal();
     let first = [(reset, "queue_reset"), (refused, "refused")];
     let first = first
         .into_iter()

@@ -224,7 +224,7 @@ fn connect_itself_failing_is_curls_7() {
         (record.outcome, record.curl_exit),
         (Outcome::ResetOnConnect, Some(7))
     );
-    assert!(record.was_taken());
+    assert!(record.was_answered());
 }
 
 #[test]
