@@ -13,6 +13,7 @@ use crate::kernel::{Act, ResetBy, Sides};
 use crate::outcome::{Attempt, Cohort, Errno, Failure, Maker, Outcome};
 use crate::sequence::Sequence;
 use crate::time::Stamp;
+use crate::wire::Direction;
 
 pub use capture::{Ended, Placed, Reading, ServerSide};
 pub use join::Join;
@@ -57,6 +58,8 @@ pub struct Record {
     pub curl_exit: Option<u8>,
     /// The call that failed, and how.
     pub failure: Option<Failure>,
+    /// Whether it was made to ask nothing.
+    pub asked_nothing: bool,
     /// The last final HTTP status.
     pub http_status: Option<u16>,
     /// Requests sent.
@@ -151,6 +154,7 @@ impl Record {
             rst_kind: None,
             curl_exit: None,
             failure: None,
+            asked_nothing: false,
             http_status: None,
             requests: None,
             responses: None,
@@ -266,6 +270,37 @@ impl Record {
     pub fn was_answered(&self) -> bool {
         let needs_one = self.outcome == Outcome::Served || self.outcome.is_lost() == Some(true);
         self.times.syn_ack.is_some() || needs_one
+    }
+
+    /// Whether the server's kernel took it: it said yes, and the client did not reset it half-open,
+    /// which never reaches the queue.
+    pub fn was_taken(&self) -> bool {
+        self.was_answered() && !self.is_half_open()
+    }
+
+    /// Whether the client ended it before its handshake was done.
+    pub fn is_half_open(&self) -> bool {
+        let acknowledged = |sequence: &Sequence| {
+            let mut steps = sequence.steps().iter();
+            steps.any(|step| step.direction == Direction::ToServer && step.flags.ack())
+        };
+        let sequence = self.sequence.as_ref();
+        self.outcome == Outcome::ClientClosed && sequence.is_some_and(|s| !acknowledged(s))
+    }
+
+    /// Its client was to ask nothing. What would have become of a request that the server's kernel said
+    /// yes to is not known.
+    pub(crate) fn ask_nothing(&mut self) {
+        self.asked_nothing = true;
+        if self.was_answered() {
+            self.curl_exit = None;
+        }
+    }
+
+    /// The code of Heroku's legacy router; `target_dead` where the server was known to have exited.
+    pub fn heroku(&self, target_dead: bool) -> Option<&'static str> {
+        let outcome = Some(self.outcome).filter(|_| !(self.asked_nothing && self.was_answered()));
+        outcome?.heroku(target_dead)
     }
 
     /// The failed call's errno.

@@ -42,7 +42,7 @@ impl Context {
         let target_dead = self
             .target_dead
             .is_some_and(|dead| dead <= record.times.opened);
-        record.outcome.heroku(target_dead)
+        record.heroku(target_dead)
     }
 }
 

@@ -31,10 +31,14 @@ const MAX_SEQUENCES: usize = 1_000;
 pub struct Summary {
     /// All records.
     pub connections: u64,
-    /// Those that the server's kernel took: a SYN-ACK was seen.
+    /// Those that the server's kernel took: a SYN-ACK was seen, and the client did not end it half-open.
     pub taken: u64,
     /// Those taken that got no complete response.
     pub lost: u64,
+    /// Those that it answered and whose client ended them half-open: they never reached its queue.
+    pub half_open: u64,
+    /// Those that were made to ask nothing.
+    pub asked_nothing: u64,
     /// By outcome.
     pub outcomes: BTreeMap<Outcome, OutcomeSummary>,
     /// Where socket and wire told different outcomes: (wire, socket) and how often.
@@ -76,7 +80,9 @@ impl Summary {
     /// Counts a record.
     pub fn add(&mut self, record: &Record) {
         self.connections += 1;
-        self.taken += u64::from(record.was_answered());
+        self.taken += u64::from(record.was_taken());
+        self.half_open += u64::from(record.is_half_open());
+        self.asked_nothing += u64::from(record.asked_nothing);
         let entry = self.outcomes.entry(record.outcome).or_default();
         entry.count += 1;
         if let Some(code) = record.curl_exit {
@@ -117,6 +123,8 @@ impl Summary {
         self.connections += other.connections;
         self.taken += other.taken;
         self.lost += other.lost;
+        self.half_open += other.half_open;
+        self.asked_nothing += other.asked_nothing;
         for (&outcome, counted) in &other.outcomes {
             self.outcomes.entry(outcome).or_default().merge(counted);
         }

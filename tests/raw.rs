@@ -166,6 +166,7 @@ fn a_handshake_alone_waits_in_the_queue_and_is_closed_as_asked() {
                 &row["errno"],
             ];
             assert_eq!(said, ["", "", "0", ""], "{row:?}");
+            assert_eq!((&*row["curl_exit"], &*row["heroku_code"]), ("", ""));
             assert_eq!((&*row["engine"], &*row["evidence"]), ("raw", "wire"));
         }
         assert_eq!(sockets(&["established", "syn-recv"]), 0, "{close}");
@@ -183,11 +184,13 @@ fn a_half_open_connection_is_reset_and_never_queued() {
             ("client_closed", ">S <S. >R")
         );
         assert_eq!((&*row["cause"], &*row["cause_candidates"]), ("", ""));
+        assert_eq!((&*row["curl_exit"], &*row["heroku_code"]), ("", ""));
     }
     assert_eq!(sockets(&["established", "syn-recv", "close-wait"]), 0);
     let refused = run_probe("--engine raw -n 3 --syn-only --target 127.0.0.1:8089 --format csv");
     for row in rows(&refused.stdout) {
         assert_eq!((&*row["outcome"], &*row["sequence"]), ("refused", ">S <R."));
+        assert_eq!((&*row["curl_exit"], &*row["heroku_code"]), ("7", "H21"));
     }
 }
 
@@ -216,6 +219,33 @@ fn a_connection_that_never_came_about_is_over_even_where_none_is_closed() {
         [("1", "unanswered"), ("2", "served"), ("3", "served")],
         "{}",
         stderr(&output)
+    );
+}
+
+#[test]
+#[ignore = "needs root, netns"]
+fn the_table_says_of_runs_that_ask_nothing_what_could_be_lost() {
+    enter_namespace();
+    let _listener = listener("127.0.0.1:8088", 64);
+    let said = |options: &str| {
+        let target = "--engine raw --target 127.0.0.1:8088 -n 10 --max-lost 0";
+        let output = run_probe(&format!("{target} {options}"));
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        stdout(&output)
+    };
+    let syn = said("--syn-only");
+    assert!(
+        syn.contains(
+            "the server's kernel answered 10; what is ended half-open never reaches its queue, and \
+             cannot be lost\n"
+        ),
+        "{syn}"
+    );
+    let handshake = said("--handshake-only --timeout 100ms");
+    assert!(
+        handshake
+            .contains("nothing was asked: the server ended none of the 10 that its kernel took\n"),
+        "{handshake}"
     );
 }
 

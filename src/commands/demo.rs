@@ -11,9 +11,10 @@ use nix::unistd::getpid;
 
 use super::main_job::{self, Measured};
 use crate::cli::{DemoArgs, JobArgs, RunArgs, ServerArgs, SignalArg};
-use crate::plan::{self, Case, Plan};
+use crate::connect::raw::manner::Does;
+use crate::plan::{self, Case, Engine, Plan};
 use crate::prefork::{self, FirstRequest, Policy};
-use crate::report::demo::{self, Asked, Shown};
+use crate::report::demo::{self, Asked, Clients, Shown};
 use crate::report::policies;
 use crate::target::trigger::{Action, Trigger};
 
@@ -57,6 +58,7 @@ pub(super) fn run(args: DemoArgs, words: &[OsString]) -> Result<ExitCode> {
         asked: Asked {
             signal: only_signal(&plan.case.triggers),
             first_request: server.first_request,
+            clients: clients(plan.engine),
         },
     };
     main_job::run_series(plan, &cases, words)?.report(|measured| setting.tell(measured))
@@ -102,6 +104,18 @@ fn only_signal(triggers: &[Trigger]) -> Option<Signal> {
             },
         ] => Some(*signal),
         _ => None,
+    }
+}
+
+/// How far clients go with the server.
+fn clients(engine: Engine) -> Clients {
+    let Engine::Raw(manner) = engine else {
+        return Clients::Ask;
+    };
+    match manner.does {
+        Does::Ask | Does::Split { .. } => Clients::Ask,
+        Does::Handshake => Clients::Connect,
+        Does::Syn => Clients::Knock,
     }
 }
 

@@ -16,6 +16,16 @@ pub(crate) enum Engine {
     Raw(Manner),
 }
 
+impl Engine {
+    /// Whether connections ask for anything.
+    pub(crate) fn asks(self) -> bool {
+        match self {
+            Engine::Socket => true,
+            Engine::Raw(manner) => manner.does.asks(),
+        }
+    }
+}
+
 pub(super) fn engine(
     args: &JobArgs,
     request: &RequestSpec,

@@ -27,6 +27,8 @@ pub struct RunAccount {
     pub server: SocketAddr,
     /// What they carried.
     pub protocol: Protocol,
+    /// Whether they were made to ask nothing.
+    pub asked_nothing: bool,
     /// The highest number of any connection.
     pub connections: u64,
     /// The instant before the first trigger.
@@ -61,6 +63,7 @@ impl fmt::Display for RunAccount {
                 pair(f, "expect_bytes", expect)?;
             }
         }
+        pair(f, "asks", self.asked_nothing.then_some("nothing"))?;
         pair(f, "signal_unix_ns", self.signal)?;
         pair(f, "target_dead_unix_ns", self.target_dead)
     }
@@ -83,6 +86,7 @@ impl FromStr for RunAccount {
                 run_id: name(pairs.word("run_id")?)?,
                 server: pairs.number("server")?,
                 protocol,
+                asked_nothing: pairs.word("asks") == Some("nothing"),
                 connections: pairs.number("connections")?,
                 signal: pairs.number("signal_unix_ns").map(Stamp),
                 target_dead: pairs.number("target_dead_unix_ns").map(Stamp),
@@ -398,6 +402,7 @@ mod tests {
             run_id: "20261123T120000-4242-close-003".to_owned(),
             server: "[::1]:9292".parse().unwrap(),
             protocol: Protocol::Http,
+            asked_nothing: false,
             connections: 50,
             signal: Some(Stamp(1_763_861_787_000_000_123)),
             target_dead: Some(Stamp(1_763_861_788_000_000_000)),
@@ -406,6 +411,7 @@ mod tests {
         for expect in [None, Some(7)] {
             let run = RunAccount {
                 protocol: Protocol::Opaque { expect },
+                asked_nothing: true,
                 signal: None,
                 target_dead: None,
                 ..run.clone()

@@ -88,6 +88,8 @@ pub struct Ended {
     over: Option<Stamp>,
     /// What its socket did and the server's kernel showed, where that is known.
     told: Option<Box<(Attempt, Sides)>>,
+    /// Whether its run asked nothing.
+    asked_nothing: bool,
 }
 
 /// By what a flow is found: its ends as plain numbers, which are hashed and compared in a few steps.
@@ -156,9 +158,10 @@ impl Reading {
     /// The packet taken last was the last of its connection, in a run's own capture, and `account`
     /// says what the socket did. What cannot be understood is left out.
     pub fn account(&mut self, packet: &Packet, account: &str) {
-        let Some(server) = self.run.as_ref().map(|run| run.server) else {
+        let Some(run) = &self.run else {
             return;
         };
+        let (server, asked_nothing) = (run.server, run.asked_nothing);
         let (client, at) = match packet {
             Packet::Segment(segment) if segment.dst == server => (segment.src, segment.at),
             Packet::Segment(segment) => (segment.dst, segment.at),
@@ -172,6 +175,7 @@ impl Reading {
         if let Some(open) = self.open.remove(&Key::of(&ends)) {
             self.ready.push_back(Ended {
                 told: Some(Box::new(told)),
+                asked_nothing,
                 ..open
             });
         }
@@ -379,6 +383,7 @@ impl Ended {
             flow,
             over,
             told: None,
+            asked_nothing: false,
         }
     }
 
@@ -396,10 +401,14 @@ impl Ended {
 
     /// Makes its record. What was seen step by step goes with it.
     pub fn record(&mut self) -> Record {
-        match self.told.take() {
+        let mut record = match self.told.take() {
             Some(told) => of_run(*told, &mut self.flow),
             None => of_capture(self.conn, self.superseded, &mut self.flow),
+        };
+        if self.asked_nothing {
+            record.ask_nothing();
         }
+        record
     }
 }
 

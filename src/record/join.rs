@@ -39,6 +39,7 @@ pub struct Join {
     kernel: Tables,
     keep_steps: bool,
     keep_attempts: bool,
+    asks_nothing: bool,
     ended: VecDeque<Attempt>,
     /// Everything that the wire showed before this was handed in.
     watermark: Stamp,
@@ -62,6 +63,7 @@ impl Join {
             kernel: Tables::default(),
             keep_steps,
             keep_attempts: false,
+            asks_nothing: false,
             ended: VecDeque::new(),
             watermark: Stamp(i64::MIN),
             told: Stamp(i64::MIN),
@@ -93,6 +95,14 @@ impl Join {
     pub fn keeping_attempts(self) -> Join {
         Join {
             keep_attempts: true,
+            ..self
+        }
+    }
+
+    /// Connections are made to ask nothing.
+    pub fn asking_nothing(self) -> Join {
+        Join {
+            asks_nothing: true,
             ..self
         }
     }
@@ -187,6 +197,9 @@ impl Join {
         });
         let seen = flow.as_mut().map(Flow::take_kept).unwrap_or_default();
         let mut record = record(&attempt, flow.as_ref(), self.flows.is_some());
+        if self.asks_nothing {
+            record.ask_nothing();
+        }
         let (mut sides, events) = attempt.local.map_or_else(Default::default, |client| {
             let server = attempt.peer;
             self.kernel

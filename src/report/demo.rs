@@ -31,28 +31,46 @@ pub(crate) struct Asked {
     pub(crate) signal: Option<Signal>,
     /// What its first request did.
     pub(crate) first_request: FirstRequest,
+    /// How far its clients went.
+    pub(crate) clients: Clients,
+}
+
+/// How far clients go with the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Clients {
+    /// They send a request.
+    Ask,
+    /// They connect, and ask nothing.
+    Connect,
+    /// They do not even do that: they end what is half-open.
+    Knock,
 }
 
 /// What was done and what it shows, in a few sentences.
 pub(crate) fn sentences(shown: &Shown<'_>, asked: Asked) -> String {
     let mut text = String::new();
-    let (own, stops) = first_request(asked.first_request);
+    let clients = asked.clients;
+    let (own, stops) = match clients {
+        Clients::Ask => first_request(asked.first_request),
+        // There never was one.
+        Clients::Connect | Clients::Knock => first_request(FirstRequest::None),
+    };
     text.push_str(own);
     match asked.signal {
         Some(Signal::SIGTERM) => {
-            let _ = write!(text, "SIGTERM: {} ", stop(shown));
+            let _ = write!(text, "SIGTERM: {} ", stop(shown, clients));
         }
         Some(Signal::SIGINT) => {
-            let _ = write!(text, "SIGINT: {} ", on_term(Policy::Quick));
+            let _ = write!(text, "SIGINT: {} ", on_term(Policy::Quick, clients));
         }
         Some(_) => {}
         None if stops => {
-            let _ = write!(text, "On that {} ", stop(shown));
+            let _ = write!(text, "On that {} ", stop(shown, clients));
         }
         None => {}
     }
     let summary = shown.summary;
-    text.push_str(&losses(summary));
+    text.push_str(&losses(summary, clients));
     let stopped = asked.signal == Some(Signal::SIGTERM) || (asked.signal.is_none() && stops);
     if stopped && shown.leaves_silent_clients() && summary.count(Outcome::ClosedEmpty) > 0 {
         text.push_str(
@@ -136,17 +154,61 @@ pub(crate) fn next_commands(program: &str, best: Policy) -> String {
 }
 
 /// What the server did on TERM.
-fn stop(shown: &Shown<'_>) -> &'static str {
+fn stop(shown: &Shown<'_>, clients: Clients) -> &'static str {
     match shown.policy {
-        Policy::Hang => on_term(Policy::Hang),
+        Policy::Hang => on_term(Policy::Hang, clients),
         // Its policy was not carried out to the end.
         _ if shown.was_killed => "the server began to stop, took too long, and was killed.",
-        policy => on_term(policy),
+        policy => on_term(policy, clients),
     }
 }
 
 /// What a server of this policy does on TERM.
-fn on_term(policy: Policy) -> &'static str {
+fn on_term(policy: Policy, clients: Clients) -> &'static str {
+    match clients {
+        Clients::Ask => on_term_asked(policy),
+        Clients::Connect | Clients::Knock => on_term_unasked(policy, clients == Clients::Knock),
+    }
+}
+
+/// The same where nobody asks it anything; of half-open connections none is ever in its queue.
+fn on_term_unasked(policy: Policy, half_open: bool) -> &'static str {
+    match policy {
+        Policy::LeaveOpen => {
+            "the workers ended, while the master held the listening socket open until they had."
+        }
+        Policy::Hang => {
+            "the workers ended, but the master stayed, and with it the listening socket on which nobody \
+             accepts."
+        }
+        Policy::Close if half_open => {
+            "the master closed its copy of the listening socket, and each worker its own. Until the last \
+             copy is closed the kernel goes on answering SYNs."
+        }
+        Policy::Close => {
+            "the master closed its copy of the listening socket, and each worker its own. Until the last \
+             copy is closed the kernel goes on completing handshakes; whoever is still in its queue then \
+             is reset."
+        }
+        Policy::Drain => {
+            "each worker closed its copy of the listening socket once the queue was empty."
+        }
+        Policy::FilterDrain => {
+            "a filter on the listening socket dropped new clients' SYNs, and once the queue was empty the \
+             workers closed it."
+        }
+        Policy::Quick if half_open => {
+            "every process ended at once, and the listening socket with them."
+        }
+        Policy::Quick => {
+            "every process ended at once; the kernel closed their connections and reset those in the \
+             queue."
+        }
+    }
+}
+
+/// The same where clients send requests.
+fn on_term_asked(policy: Policy) -> &'static str {
     match policy {
         Policy::LeaveOpen => {
             "the workers finished what they had begun and ended, while the master held the listening \
@@ -176,15 +238,33 @@ fn on_term(policy: Policy) -> &'static str {
     }
 }
 
-fn losses(summary: &Summary) -> String {
-    if summary.taken == 0 {
-        return "The server's kernel took no connection, so none was lost.".to_owned();
+fn losses(summary: &Summary, clients: Clients) -> String {
+    match (summary.taken, clients) {
+        (0, Clients::Ask) => {
+            return "The server's kernel took no connection, so none was lost.".to_owned();
+        }
+        (0, Clients::Connect) => return "The server's kernel took no connection.".to_owned(),
+        (0, Clients::Knock) => {
+            return format!(
+                "The server's kernel answered {} of {} {}. What is ended half-open never reaches its \
+                 queue, and cannot be lost.",
+                summary.half_open,
+                summary.connections,
+                plural(summary.connections, "SYN")
+            );
+        }
+        (_, _) => {}
     }
     let lost: Vec<String> = Outcome::ALL
         .into_iter()
         .filter_map(|outcome| {
             let n = Some(summary.count(outcome)).filter(|&n| n > 0)?;
-            Some(format!("{n} {} {}", were(n), became(outcome)?))
+            let became = match clients {
+                Clients::Ask => became(outcome)?.to_owned(),
+                // What curl or a router would have called it depends on a request.
+                Clients::Connect | Clients::Knock => without_codes(became(outcome)?),
+            };
+            Some(format!("{n} {} {became}", were(n)))
         })
         .collect();
     let took = format!(
@@ -193,6 +273,15 @@ fn losses(summary: &Summary) -> String {
         summary.connections,
         plural(summary.connections, "connection")
     );
+    if clients != Clients::Ask {
+        return match lost.as_slice() {
+            [] => format!("{took}, which asked nothing, and the server ended none of them."),
+            lost => format!(
+                "{took}, which asked nothing; of those {}, which counts as lost.",
+                lost.join(", ")
+            ),
+        };
+    }
     if lost.is_empty() && summary.count(Outcome::Unfinished) > 0 {
         format!("{took}, and none of those is known to be lost.")
     } else if lost.is_empty() {
@@ -206,7 +295,7 @@ fn losses(summary: &Summary) -> String {
 fn became(outcome: Outcome) -> Option<&'static str> {
     match outcome {
         Outcome::ResetEmpty => Some("reset before a byte of the answer came (curl 56, Heroku H13)"),
-        Outcome::ResetOnConnect => Some("reset as soon as they were connected (Heroku H13)"),
+        Outcome::ResetOnConnect => Some("reset as soon as connected (Heroku H13)"),
         Outcome::ClosedEmpty => Some("closed without an answer (curl 52, Heroku H13)"),
         Outcome::Hung => Some("left waiting until their deadline (curl 28, Heroku H12)"),
         Outcome::Stalled => Some("left waiting in the middle of an answer (curl 28, Heroku H12)"),
@@ -221,6 +310,11 @@ fn became(outcome: Outcome) -> Option<&'static str> {
         | Outcome::Unfinished
         | Outcome::LocalError => None,
     }
+}
+
+fn without_codes(became: &str) -> String {
+    let words = became.split(" (").next().unwrap_or(became);
+    words.replace("an answer", "a word")
 }
 
 fn were(n: u64) -> &'static str {
@@ -253,6 +347,7 @@ mod tests {
     const TERM: Asked = Asked {
         signal: Some(Signal::SIGTERM),
         first_request: FirstRequest::None,
+        clients: Clients::Ask,
     };
 
     fn summary(outcomes: &[(Outcome, u64)]) -> Summary {
@@ -303,6 +398,7 @@ mod tests {
             let asked = Asked {
                 signal,
                 first_request,
+                clients: Clients::Ask,
             };
             sentences(&shown(&summary), asked).replace('\n', " ")
         };
@@ -332,9 +428,43 @@ mod tests {
 
     #[test]
     fn lines_are_no_wider_than_a_terminal() {
-        for policy in Policy::ALL {
-            let text = wrap(on_term(policy));
-            assert!(text.lines().all(|line| line.len() <= WIDTH), "{text}");
+        for clients in [Clients::Ask, Clients::Connect, Clients::Knock] {
+            for policy in Policy::ALL {
+                let text = wrap(on_term(policy, clients));
+                assert!(text.lines().all(|line| line.len() <= WIDTH), "{text}");
+            }
         }
+    }
+
+    #[test]
+    fn who_asks_nothing_is_told_of_no_requests_and_who_is_never_taken_of_no_loss() {
+        let told = |summary: &Summary, clients| {
+            let asked = Asked { clients, ..TERM };
+            sentences(&shown(summary), asked).replace('\n', " ")
+        };
+        let mut knocked = summary(&[(Outcome::ClientClosed, 43), (Outcome::Refused, 7)]);
+        knocked.half_open = 43;
+        assert_eq!(
+            told(&knocked, Clients::Knock),
+            "SIGTERM: the master closed its copy of the listening socket, and each worker its own. Until \
+             the last copy is closed the kernel goes on answering SYNs. The server's kernel answered 43 \
+             of 50 SYNs. What is ended half-open never reaches its queue, and cannot be lost. 7 met a \
+             closed port, which is no loss: a load balancer sends such a client elsewhere. "
+        );
+        let mut connected = summary(&[(Outcome::ResetOnConnect, 3), (Outcome::ClosedEmpty, 1)]);
+        connected.connections += 2;
+        connected.taken += 2;
+        let told = told(&connected, Clients::Connect);
+        assert!(
+            told.contains(
+                "took 6 of 6 connections, which asked nothing; of those 3 were reset as soon as \
+                 connected, 1 was closed without a word, which counts as lost."
+            ),
+            "{told}"
+        );
+        assert!(
+            !told.contains("curl") && !told.contains("request"),
+            "{told}"
+        );
     }
 }

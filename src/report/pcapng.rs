@@ -338,6 +338,7 @@ mod tests {
             run_id: "a".to_owned(),
             server,
             protocol: Protocol::Opaque { expect: Some(1) },
+            asked_nothing: true,
             connections: 1,
             signal: Some(AT),
             target_dead: Some(AT),

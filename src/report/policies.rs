@@ -21,6 +21,7 @@ pub(crate) fn render(all: &[(Policy, &Pool)], remarks: &[String]) -> String {
     );
     text.push_str(&rows(all));
     text.push_str("\n\n");
+    text.extend(unasked(all).map(|line| format!("{line}\n")));
     for remark in remarks {
         text.push_str(remark);
         text.push('\n');
@@ -53,8 +54,11 @@ fn rows(all: &[(Policy, &Pool)]) -> String {
         table.add_row([
             policy.word().to_owned(),
             summary.taken.to_string(),
-            served.to_string(),
-            summary.lost.to_string(),
+            where_possible(served, summary.asked_nothing == 0),
+            where_possible(
+                summary.lost,
+                summary.asked_nothing == 0 || summary.taken > 0,
+            ),
             by_outcome(summary),
             pool.loss_window.map_or_else(
                 || "-".to_owned(),
@@ -70,6 +74,30 @@ fn rows(all: &[(Policy, &Pool)]) -> String {
         }
     }
     table.trim_fmt()
+}
+
+/// A count of what can be; nothing of what cannot.
+fn where_possible(count: u64, possible: bool) -> String {
+    match possible {
+        true => count.to_string(),
+        false => "-".to_owned(),
+    }
+}
+
+/// What such a table means where nothing was asked.
+fn unasked(all: &[(Policy, &Pool)]) -> Option<&'static str> {
+    let of = |count: fn(&Summary) -> u64| all.iter().any(|(_, pool)| count(&pool.summary) > 0);
+    if of(|summary| summary.half_open) {
+        Some(
+            "half-open connections are under `other`: they never reach the queue, and cannot be lost",
+        )
+    } else if of(|summary| summary.asked_nothing) {
+        Some(
+            "nothing was asked: `lost` are those that the server ended, `other` those that it left",
+        )
+    } else {
+        None
+    }
 }
 
 /// `17 reset_empty, 2 closed_empty`, the most first.
@@ -139,6 +167,21 @@ mod tests {
          drain      50      50     0  -                               -                                  0      0
 
         a remark
+        ");
+    }
+
+    #[test]
+    fn where_nothing_was_asked_nothing_is_said_to_be_served_or_not_lost() {
+        let mut half_open = run(&[(Outcome::ClientClosed, 43), (Outcome::Refused, 7)], None);
+        (half_open.asked_nothing, half_open.half_open) = (50, 43);
+        let close = pool(&[half_open]);
+        insta::assert_snapshot!(render(&[(Policy::Close, &close)], &[]), @r"
+        50 connections to a server of each policy
+
+         policy  taken  served  lost  lost by outcome  loss window from the signal  refused  other
+         close       0       -     -  -                -                                  7     43
+
+        half-open connections are under `other`: they never reach the queue, and cannot be lost
         ");
     }
 

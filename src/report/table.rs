@@ -218,15 +218,46 @@ fn pooled_losses(pool: &Pool) -> String {
 }
 
 fn lost_of_taken(summary: &Summary) -> String {
-    if summary.taken == 0 {
-        return "the server's kernel took none of them, so none was lost".to_owned();
+    let Summary {
+        lost,
+        taken,
+        half_open,
+        ..
+    } = *summary;
+    let asked = summary.asked_nothing == 0;
+    if taken == 0 {
+        return match (half_open, asked) {
+            (0, true) => "the server's kernel took none of them, so none was lost".to_owned(),
+            (0, false) => "the server's kernel took none of them".to_owned(),
+            (n, _) => format!(
+                "the server's kernel answered {n}; what is ended half-open never reaches its queue, and \
+                 cannot be lost"
+            ),
+        };
     }
-    let (lost, taken) = (summary.lost, summary.taken);
-    let uncertain = match summary.count(Outcome::Unfinished) {
-        0 => String::new(),
-        n => format!(", and perhaps the {n} unfinished"),
+    let mut text = if asked {
+        format!("lost {lost} of the {taken} that the server's kernel took")
+    } else {
+        // What it leaves open cannot be lost.
+        let (ended, so) = match lost {
+            0 => ("none".to_owned(), ""),
+            n => (n.to_string(), ", which counts as lost"),
+        };
+        format!(
+            "nothing was asked: the server ended {ended} of the {taken} that its kernel took{so}"
+        )
     };
-    format!("lost {lost} of the {taken} that the server's kernel took{uncertain}")
+    let unfinished = summary.count(Outcome::Unfinished);
+    if unfinished > 0 {
+        let _ = write!(text, ", and perhaps the {unfinished} unfinished");
+    }
+    if half_open > 0 {
+        let _ = write!(
+            text,
+            "; {half_open} more were ended half-open, and never reached its queue"
+        );
+    }
+    text
 }
 
 fn differences(summary: &Summary) -> Vec<String> {

@@ -170,6 +170,9 @@ impl OneRun<'_> {
         let wants_steps = opened.writers.wants_steps();
         let join = self.join(target, taps.has_wire(), wants_steps);
         let mut join = join.with_kernel(taps.tables(target.address, wants_steps));
+        if !plan.engine.asks() {
+            join = join.asking_nothing();
+        }
         if keep_packets {
             join = join.keeping_attempts();
         }

@@ -41,6 +41,7 @@ impl Finished {
                 // Without a link-local address's scope, which packets do not carry.
                 server: SocketAddr::new(self.target.address.ip(), self.target.address.port()),
                 protocol: self.protocol,
+                asked_nothing: !self.engine.asks(),
                 connections: 0,
                 signal: written.context.signal,
                 target_dead: written.context.target_dead,

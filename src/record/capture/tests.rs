@@ -244,6 +244,7 @@ mod of_a_run {
             run_id: "run".to_owned(),
             server: ends().server,
             protocol: Protocol::Http,
+            asked_nothing: false,
             connections,
             signal: None,
             target_dead: None,
