@@ -64,6 +64,24 @@ const SLIPS: &[(&str, &str)] = &[
         "the name `nosuch.invalid` does not resolve; give a name that does, or an address",
     ),
     (
+        "--target [fe80::1]:80",
+        "fe80::1 is of one link and does not say of which; name its interface, as in --target \
+         [fe80::1%eth0]:80",
+    ),
+    (
+        "--target [fe80::1%nosuch0]:80",
+        "`nosuch0` is no interface of this host; give one that `ip link` lists, as in [fe80::1%eth0]",
+    ),
+    (
+        "serve --listen [fe80::1]:80",
+        "fe80::1 is of one link and does not say of which; name its interface, as in --listen \
+         [fe80::1%eth0]:80",
+    ),
+    (
+        "serve --listen [fe80::1%4000000000]:80",
+        "`4000000000` is no interface of this host; give one that `ip link` lists, as in [fe80::1%eth0]",
+    ),
+    (
         "--target 127.0.0.1:80 -6",
         "`127.0.0.1` has no IPv6 address; leave out -4 or -6",
     ),

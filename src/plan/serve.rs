@@ -1,11 +1,11 @@
 //! A checked server of our own: where it listens is resolved, and what the kernel will not grant in
 //! full is said.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 
 use nix::unistd::Pid;
 
-use super::target::host_and_port;
+use super::target::{self, host_and_port};
 use super::{PlanError, refuse};
 use crate::cli::{ServeArgs, ServerArgs, url_authority};
 use crate::prefork::Config;
@@ -51,8 +51,8 @@ fn address(text: &str) -> Result<SocketAddr, PlanError> {
         ));
     }
     let (host, _) = host_and_port(text, "--listen")?;
-    let found = text.to_socket_addrs().ok().and_then(|mut all| all.next());
-    found.ok_or_else(|| {
+    let found = target::addresses(text, "--listen")?;
+    found.first().copied().ok_or_else(|| {
         PlanError(format!(
             "the name `{host}` does not resolve; give --listen an address of this host"
         ))

@@ -1,6 +1,8 @@
 //! Whom to connect to: names resolved, slips in writing an address met with their remedy.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
+
+use nix::net::if_::{if_indextoname, if_nametoindex};
 
 use super::{PlanError, refuse};
 use crate::cli::url_authority;
@@ -9,7 +11,7 @@ use crate::target::listener;
 /// A resolved target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
-    /// As typed: it goes into the Host header.
+    /// As typed, without a zone: it goes into the Host header.
     pub(crate) name: String,
     /// The address used.
     pub(crate) address: SocketAddr,
@@ -33,6 +35,48 @@ pub(super) fn host_and_port<'a>(text: &'a str, option: &str) -> Result<(&'a str,
     }
 }
 
+/// The addresses of `text`, which is `HOST:PORT`; none where the name has none. An IPv6 address may name
+/// its zone: `[fe80::1%eth0]:9292`.
+pub(super) fn addresses(text: &str, option: &str) -> Result<Vec<SocketAddr>, PlanError> {
+    let (host, port) = host_and_port(text, option)?;
+    let found = match zoned(host) {
+        Some((ip, zone)) => vec![SocketAddrV6::new(ip, port, 0, index_of(zone)?).into()],
+        None => text
+            .to_socket_addrs()
+            .map_or_else(|_| Vec::new(), Iterator::collect),
+    };
+    let unscoped = |address: &SocketAddr| match address {
+        SocketAddr::V6(v6) => v6.ip().is_unicast_link_local() && v6.scope_id() == 0,
+        SocketAddr::V4(_) => false,
+    };
+    if let Some(address) = found.first().filter(|address| unscoped(address)) {
+        return refuse(format!(
+            "{ip} is of one link and does not say of which; name its interface, as in \
+             {option} [{ip}%eth0]:{port}",
+            ip = address.ip()
+        ));
+    }
+    Ok(found)
+}
+
+/// An IPv6 address in brackets and its zone, where it has one.
+fn zoned(host: &str) -> Option<(Ipv6Addr, &str)> {
+    let (ip, zone) = host.strip_prefix('[')?.strip_suffix(']')?.split_once('%')?;
+    Some((ip.parse().ok()?, zone))
+}
+
+/// The number of an interface that is given by name, or by that number.
+fn index_of(zone: &str) -> Result<u32, PlanError> {
+    // Of a number that no interface has nix makes an empty name.
+    let is_known = |&n: &u32| if_indextoname(n).is_ok_and(|name| !name.is_empty());
+    let number = zone.parse().ok().filter(is_known);
+    number.or_else(|| if_nametoindex(zone).ok()).ok_or_else(|| {
+        PlanError(format!(
+            "`{zone}` is no interface of this host; give one that `ip link` lists, as in [fe80::1%eth0]"
+        ))
+    })
+}
+
 /// Resolves a target; the first address is used, the others are named.
 pub(super) fn resolve(
     text: &str,
@@ -49,12 +93,14 @@ pub(super) fn resolve(
     if port == 0 {
         return refuse("port 0 cannot be connected to; give the port the server listens on");
     }
-    let addresses = text.to_socket_addrs().map_err(|_| {
-        PlanError(format!(
+    let addresses = addresses(text, "--target")?;
+    if addresses.is_empty() {
+        return refuse(format!(
             "the name `{host}` does not resolve; give a name that does, or an address"
-        ))
-    })?;
+        ));
+    }
     let mut addresses: Vec<SocketAddr> = addresses
+        .into_iter()
         .filter(|a| (!v4 || a.is_ipv4()) && (!v6 || a.is_ipv6()))
         .collect();
     for address in &mut addresses {
@@ -84,7 +130,11 @@ pub(super) fn resolve(
         ));
     }
     Ok(Target {
-        name: text.to_owned(),
+        name: match zoned(host) {
+            // A zone means nothing to anybody else (RFC 6874, section 4).
+            Some((ip, _)) => format!("[{ip}]:{port}"),
+            None => text.to_owned(),
+        },
         address,
     })
 }
