@@ -331,15 +331,71 @@ fn open_trace(
 
 /// Why no packets can be seen, and what to do about it.
 pub(super) fn wire_refused(error: &io::Error, wish: Wish) -> String {
-    let why = match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            format!("that needs {}", capability::how_to_get_net_raw())
-        }
-        _ => reason(error),
+    let (why, remedy) = match error.raw_os_error() {
+        // What it takes is what would help.
+        Some(libc::EPERM | libc::EACCES) => (
+            format!("that needs {}", capability::how_to_get_net_raw()),
+            None,
+        ),
+        Some(libc::ENETUNREACH | libc::EHOSTUNREACH) => (
+            reason(error),
+            Some("give a target that this host has a route to"),
+        ),
+        Some(libc::EMFILE) => (
+            reason(error),
+            Some("raise the limit of open files with `ulimit -n`"),
+        ),
+        Some(libc::ENFILE) => (reason(error), Some("raise fs.file-max")),
+        Some(libc::ENOBUFS | libc::ENOMEM) => (reason(error), Some("free some memory")),
+        _ => (reason(error), None),
     };
+    let is_permission = error.kind() == io::ErrorKind::PermissionDenied;
     let otherwise = match wish {
-        Wish::Required { otherwise } => format!("; or {otherwise}"),
-        Wish::IfAllowed | Wish::Off => String::new(),
+        Wish::Required { otherwise } => Some(otherwise),
+        Wish::IfAllowed | Wish::Off => None,
     };
-    format!("no packets are seen: {why}{otherwise}")
+    let rest = match (remedy, otherwise) {
+        (Some(remedy), Some(otherwise)) => format!("; {remedy}, or {otherwise}"),
+        (None, Some(otherwise)) if is_permission => format!("; or {otherwise}"),
+        (Some(only), None) | (None, Some(only)) => format!("; {only}"),
+        (None, None) => String::new(),
+    };
+    format!("no packets are seen: {why}{rest}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_no_packets_are_seen_is_told_with_a_remedy() {
+        let required = Wish::Required {
+            otherwise: "leave out --engine raw",
+        };
+        let said = |code| wire_refused(&io::Error::from_raw_os_error(code), required);
+        assert_eq!(
+            said(libc::ENETUNREACH),
+            "no packets are seen: network is unreachable; give a target that this host has a route to, \
+             or leave out --engine raw"
+        );
+        assert_eq!(
+            said(libc::EMFILE),
+            "no packets are seen: too many open files; raise the limit of open files with `ulimit -n`, \
+             or leave out --engine raw"
+        );
+        assert_eq!(
+            said(libc::EINVAL),
+            "no packets are seen: invalid argument; leave out --engine raw"
+        );
+        let needs = said(libc::EPERM);
+        assert!(
+            needs.contains("that needs CAP_NET_RAW")
+                && needs.ends_with("; or leave out --engine raw")
+        );
+        let unreachable = io::Error::from_raw_os_error(libc::ENETUNREACH);
+        assert_eq!(
+            wire_refused(&unreachable, Wish::IfAllowed),
+            "no packets are seen: network is unreachable; give a target that this host has a route to"
+        );
+    }
 }
