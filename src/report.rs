@@ -7,6 +7,7 @@ pub(crate) mod csv;
 pub(crate) mod demo;
 pub(crate) mod events;
 pub(crate) mod heroku;
+pub(crate) mod local_error;
 pub(crate) mod matrix;
 pub(crate) mod ndjson;
 mod parts;
@@ -17,6 +18,8 @@ pub(crate) mod run;
 pub(crate) mod table;
 mod vocabulary;
 pub(crate) mod words;
+
+use nix::errno::Errno as Os;
 
 use crate::connect::request::Template;
 use crate::outcome::Errno;
@@ -48,18 +51,24 @@ impl Context {
 
 /// An errno's symbol, `ECONNRESET`.
 pub(crate) fn errno_symbol(errno: Errno) -> String {
-    use nix::errno::Errno as Os;
-    let os = match errno {
+    match os_errno(errno) {
+        Ok(os) => format!("{os:?}"),
+        Err(code) => format!("errno {code}"),
+    }
+}
+
+/// The system's name for an errno, or its number where it has none.
+fn os_errno(errno: Errno) -> Result<Os, i32> {
+    Ok(match errno {
         Errno::Refused => Os::ECONNREFUSED,
         Errno::Reset => Os::ECONNRESET,
         Errno::Pipe => Os::EPIPE,
         Errno::TimedOut => Os::ETIMEDOUT,
         Errno::Unreachable(code) | Errno::Other(code) => match Os::from_raw(code) {
-            Os::UnknownErrno => return format!("errno {code}"),
+            Os::UnknownErrno => return Err(code),
             os => os,
         },
-    };
-    format!("{os:?}")
+    })
 }
 
 /// The columns that docs/columns.md lists between two of its headings.

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use foldhash::fast::RandomState;
 
 use crate::cause::Cause;
-use crate::outcome::Outcome;
+use crate::outcome::{Errno, Outcome};
 use crate::record::Record;
 use crate::sequence::Sequence;
 use crate::time::Stamp;
@@ -59,6 +59,8 @@ pub struct Summary {
     pub unproven: u64,
     /// Opening times of the first and the last lost connection.
     pub loss_window: Option<(Stamp, Stamp)>,
+    /// What kept connections from being made on this host, and how many each.
+    pub local_errors: BTreeMap<Option<Errno>, u64>,
     /// The largest lateness of any connection, in nanoseconds.
     pub latest_ns: i64,
 }
@@ -105,6 +107,9 @@ impl Summary {
         if record.outcome == Outcome::Served {
             self.last_served = self.last_served.max(Some(record.times.opened));
         }
+        if record.outcome == Outcome::LocalError {
+            *self.local_errors.entry(record.errno()).or_default() += 1;
+        }
         self.holes += u64::from(record.caveats.hole);
         self.missing += record.missing.unwrap_or(0);
         self.on_the_wire += u64::from(record.evidence.wire);
@@ -130,6 +135,9 @@ impl Summary {
         }
         for (&pair, count) in &other.differing {
             *self.differing.entry(pair).or_default() += count;
+        }
+        for (&errno, count) in &other.local_errors {
+            *self.local_errors.entry(errno).or_default() += count;
         }
         self.holes += other.holes;
         self.missing += other.missing;
@@ -188,6 +196,11 @@ impl Summary {
     /// How many had that outcome.
     pub fn count(&self, outcome: Outcome) -> u64 {
         self.outcomes.get(&outcome).map_or(0, |o| o.count)
+    }
+
+    /// Whether there were connections, and every one failed on this host: nothing was measured.
+    pub fn is_all_local_error(&self) -> bool {
+        self.connections > 0 && self.count(Outcome::LocalError) == self.connections
     }
 
     /// Records whose outcome socket and wire told differently.

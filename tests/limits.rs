@@ -5,7 +5,7 @@
 mod common;
 
 use std::collections::HashSet;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -73,6 +73,29 @@ fn connections_beyond_the_ports_of_another_address_are_local_errors() {
         (failed["errno"].as_str(), failed["lost"].as_str()),
         ("EADDRNOTAVAIL", "")
     );
+    let told = "10 connections failed on this host (local_error): cannot assign requested address; no \
+                source port was left: widen net.ipv4.ip_local_port_range";
+    let table = stdout(&output);
+    assert!(table.contains(told), "{table}");
+}
+
+#[test]
+#[ignore = "needs root, netns"]
+fn where_every_connection_fails_on_this_host_nothing_was_measured() {
+    enter_namespace();
+    sysctl("net/ipv4/ip_local_port_range", "40000 40000");
+    let _listener = silent_listener("[::1]:9292");
+    let _only_port = TcpStream::connect("[::1]:9292").unwrap();
+    for options in ["", "--max-lost 0"] {
+        let output = run_probe(&format!("--target [::1]:9292 -n 3 -q {options}"));
+        assert_eq!(output.status.code(), Some(2));
+        assert_eq!(
+            stderr(&output),
+            "probe: nothing was measured, as every connection failed on this host: cannot assign \
+             requested address; no source port was left: widen net.ipv4.ip_local_port_range, make fewer \
+             connections, or wait a minute for those in TIME-WAIT\n"
+        );
+    }
 }
 
 #[test]

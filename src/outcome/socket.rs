@@ -140,7 +140,7 @@ pub enum Call {
 }
 
 /// What an errno says about the network, with its number for the record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Errno {
     /// ECONNREFUSED.
     Refused,

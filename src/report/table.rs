@@ -218,6 +218,9 @@ fn pooled_losses(pool: &Pool) -> String {
 }
 
 fn lost_of_taken(summary: &Summary) -> String {
+    if summary.is_all_local_error() {
+        return "nothing was measured".to_owned();
+    }
     let Summary {
         lost,
         taken,

@@ -8,6 +8,7 @@ use crate::event::Vantage;
 use crate::observe::diag::DiagStats;
 use crate::observe::packet::WireStats;
 use crate::outcome::Outcome;
+use crate::report::local_error;
 use crate::report::table::Setting;
 use crate::report::words::{millis, plural};
 use crate::summary::Summary;
@@ -69,6 +70,7 @@ impl Finished {
                 self.target.address
             ));
         }
+        lines.extend(local_error::lines(&recorded.summary));
         lines.extend(late(&recorded.summary));
         lines.extend(unknown_causes(&recorded.summary));
         if let Some(offset) = self.clock_step() {

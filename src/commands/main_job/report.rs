@@ -11,6 +11,7 @@ use super::vantages::Missing;
 use crate::commands::ending::{Failures, gate_failure, print_table};
 use crate::commands::tell;
 use crate::plan::{Case, Plan};
+use crate::report::local_error;
 use crate::report::table::{self, PoolSetting, Setting};
 use crate::summary::{Pool, Stops, Summary, Turns};
 
@@ -166,10 +167,14 @@ impl Measured {
         let unmade = self.cases.iter().filter_map(|case| case.unmade.as_deref());
         unmade.for_each(tell);
         let all_made = self.cases.iter().all(|case| case.unmade.is_none());
+        let unmeasured = local_error::nothing_measured(&self.summary());
+        unmeasured.iter().for_each(|why| tell(why));
         let code = if !self.failures.is_empty() || !all_made {
             2
         } else if let Some(code) = self.interrupted {
             code
+        } else if unmeasured.is_some() {
+            2
         } else {
             self.gate()
         };
@@ -210,6 +215,7 @@ impl Measured {
     pub(in crate::commands) fn remarks(&self) -> Vec<String> {
         let mut lines = self.tally.remarks();
         let summary = self.summary();
+        lines.extend(local_error::lines(&summary));
         lines.extend(late(&summary));
         lines.extend(unknown_causes(&summary));
         if self.interrupted.is_some() {
