@@ -63,6 +63,7 @@ pub(crate) fn parse(words: &[OsString]) -> Result<Request, Slip> {
     if typed.is_empty() {
         return Ok(Request::Nothing(clap.render_help().to_string()));
     }
+    let options = &slips::with_negative_values(&clap, options)[..];
     if let Some(slip) = slips::find(&clap, options) {
         return Err(slip);
     }

@@ -198,7 +198,8 @@ impl Plan {
         let sent: Vec<&Path> = sent.into_iter().filter_map(Option::as_deref).collect();
         let outputs = outputs(&args.job.output, args.job.pcap.as_ref(), &sent)?;
         let request = request::request(&args.job)?;
-        let engine = engine::engine(&args.job, &request, !triggers.is_empty())?;
+        let host = target.as_ref().map_or("", |target| &target.name);
+        let engine = engine::engine(&args.job, &request, host, !triggers.is_empty())?;
         let mut observe = wishes(args.job.observe, outputs.pcap.is_some())?;
         if engine != Engine::Socket {
             observe.wire = Wish::Required {

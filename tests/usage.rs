@@ -128,7 +128,43 @@ const SLIPS: &[(&str, &str)] = &[
     ),
     (
         "--target 127.0.0.1:9 -n -5",
-        "--count: `-5` is no whole number; give 1 or more",
+        "--count: `-5` is negative; give 1 or more",
+    ),
+    (
+        "--target 127.0.0.1:9 --timeout -1s",
+        "--timeout: `-1s` is negative; give 1ms or more",
+    ),
+    (
+        "--target 127.0.0.1:9 --idle-delay -1s",
+        "--idle-delay: `-1s` is negative; give 0s or more",
+    ),
+    (
+        "--target 127.0.0.1:9 -c -1",
+        "--concurrency: `-1` is negative; give 1 or more",
+    ),
+    (
+        "--target 127.0.0.1:9 --engine raw --split-request -1@5ms",
+        "--split-request: `-1` is negative; give 1 byte or more",
+    ),
+    (
+        "--target 127.0.0.1:9 --trigger true --trigger-at -5ms",
+        "--trigger-at: `-5ms` is negative; give 0s, or 1 connection, or more",
+    ),
+    (
+        "--target 127.0.0.1:9 --signal -9",
+        "--signal: `-9` is no signal; give a name or number that `kill -l` lists, as in TERM or 15",
+    ),
+    (
+        "--target 127.0.0.1:9 -9",
+        "there is no option `-9`; `probe --help` lists them",
+    ),
+    (
+        "demo --service-time -5ms",
+        "--service-time: `-5ms` is negative; give 0s or more",
+    ),
+    (
+        "matrix scenarios --stop-timeout -1s",
+        "--stop-timeout: `-1s` is negative; give 0s or more",
     ),
     (
         "--target 127.0.0.1:9 --pidfile /dev/zero --signal TERM",
@@ -172,9 +208,8 @@ const SLIPS: &[(&str, &str)] = &[
         "--split-request sends the rest after the trigger and there is none; add --signal or --trigger",
     ),
     (
-        "--engine raw --split-request 5000@10ms -- true",
-        "--split-request 5000 leaves nothing for later: the request may be no longer than 118 bytes; \
-         give fewer",
+        "--engine raw --split-request 5000@10ms --request tests/usage/request.http -- true",
+        "--split-request 5000 may leave nothing of the request for later: it has 27 bytes; give fewer",
     ),
     (
         "--target 127.0.0.1:9 --engine raw --split-request 20",
@@ -473,6 +508,16 @@ fn every_slip_gets_one_sentence_with_a_remedy() {
         assert_eq!(stdout(&output), "", "probe {typed}");
         assert_eq!(output.status.code(), Some(2), "probe {typed}");
     }
+}
+
+#[test]
+fn of_a_request_whose_length_is_not_known_yet_only_the_shortest_can_be_split() {
+    let output = run_probe("--engine raw --split-request 5000@10ms -- true");
+    let said = stderr(&output);
+    let sentence = "probe: --split-request 5000 may leave nothing of the request for later: before the \
+                    run all that is sure of its length is that it has at least 1";
+    assert!(said.starts_with(sentence), "{said}");
+    assert_eq!(output.status.code(), Some(2));
 }
 
 #[test]

@@ -91,6 +91,7 @@ impl FromStr for SplitArg {
             )
         };
         let (first, delay) = text.split_once('@').ok_or_else(remedy)?;
+        values::not_negative(first, "1 byte")?;
         let first = first.parse().map_err(|_| remedy())?;
         if first == 0 {
             return Err(

@@ -43,11 +43,11 @@ pub(crate) struct MatrixArgs {
     pub(crate) list: bool,
 
     /// Connections in each run
-    #[arg(short = 'n', long, value_name = "N", value_parser = values::positive, allow_negative_numbers = true, default_value = "200", help_heading = "Connections")]
+    #[arg(short = 'n', long, value_name = "N", value_parser = values::positive, default_value = "200", help_heading = "Connections")]
     pub(crate) count: u64,
 
     /// Open so many per second, evenly spaced
-    #[arg(long, value_name = "R", value_parser = values::rate, allow_negative_numbers = true, default_value = "250", help_heading = "Connections")]
+    #[arg(long, value_name = "R", value_parser = values::rate, default_value = "250", help_heading = "Connections")]
     pub(crate) rate: f64,
 
     /// When the signal goes out [default: at half the count]
@@ -55,7 +55,7 @@ pub(crate) struct MatrixArgs {
     pub(crate) at: Option<WhenArg>,
 
     /// Runs of each row, each with the server started afresh
-    #[arg(long, value_name = "N", value_parser = values::positive, allow_negative_numbers = true, default_value = "1", help_heading = "Connections")]
+    #[arg(long, value_name = "N", value_parser = values::positive, default_value = "1", help_heading = "Connections")]
     pub(crate) repeat: u64,
 
     /// Deadline of one connection, from its SYN

@@ -57,7 +57,6 @@ pub(crate) struct RunArgs {
         long,
         value_name = "PID",
         value_parser = values::pid,
-        allow_negative_numbers = true,
         conflicts_with = "pidfile",
         help_heading = "Trigger"
     )]
@@ -96,11 +95,11 @@ impl RunArgs {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct JobArgs {
     /// Connections to make [default: 50]
-    #[arg(short = 'n', long, value_name = "N", value_parser = values::positive, allow_negative_numbers = true, help_heading = "Connections")]
+    #[arg(short = 'n', long, value_name = "N", value_parser = values::positive, help_heading = "Connections")]
     pub(crate) count: Option<u64>,
 
     /// Open so many per second, evenly spaced [default: 250 when anything is triggered, else all at once]
-    #[arg(long, value_name = "R", value_parser = values::rate, allow_negative_numbers = true, conflicts_with = "concurrency", help_heading = "Connections")]
+    #[arg(long, value_name = "R", value_parser = values::rate, conflicts_with = "concurrency", help_heading = "Connections")]
     pub(crate) rate: Option<f64>,
 
     /// With --rate: for so long, instead of --count
@@ -111,7 +110,8 @@ pub(crate) struct JobArgs {
     #[arg(short = 'c', long, value_name = "N", value_parser = values::positive, help_heading = "Connections")]
     pub(crate) concurrency: Option<u64>,
 
-    /// Deadline of one connection, from its SYN
+    /// Deadline of one connection: from its SYN, or from what it sends after the trigger (--idle,
+    /// --split-request)
     #[arg(long, value_name = "DUR", value_parser = values::positive_duration, default_value = "5s", help_heading = "Connections")]
     pub(crate) timeout: Duration,
 
@@ -120,7 +120,6 @@ pub(crate) struct JobArgs {
         long,
         value_name = "N",
         value_parser = values::whole,
-        allow_negative_numbers = true,
         default_value = "0",
         help_heading = "Connections"
     )]
@@ -139,7 +138,6 @@ pub(crate) struct JobArgs {
         long,
         value_name = "N",
         value_parser = values::positive,
-        allow_negative_numbers = true,
         default_value = "1",
         help_heading = "Connections"
     )]
@@ -252,7 +250,6 @@ pub(crate) struct OutputArgs {
         long,
         value_name = "N",
         value_parser = values::whole,
-        allow_negative_numbers = true,
         conflicts_with = "fail_on_loss",
         help_heading = "Output"
     )]

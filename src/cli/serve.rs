@@ -72,7 +72,6 @@ pub(crate) struct ServerArgs {
         long,
         value_name = "N",
         value_parser = values::workers,
-        allow_negative_numbers = true,
         default_value = "2",
         help_heading = "Server"
     )]
@@ -83,7 +82,6 @@ pub(crate) struct ServerArgs {
         long,
         value_name = "N",
         value_parser = values::workers,
-        allow_negative_numbers = true,
         default_value = "1",
         help_heading = "Server"
     )]
@@ -94,7 +92,6 @@ pub(crate) struct ServerArgs {
         long,
         value_name = "N",
         value_parser = values::backlog,
-        allow_negative_numbers = true,
         default_value = "1024",
         help_heading = "Server"
     )]

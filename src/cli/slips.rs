@@ -34,6 +34,33 @@ pub(super) fn find(root: &Command, words: &[OsString]) -> Option<Slip> {
     }))
 }
 
+/// Ties a negative value to the option before it, whose it is: clap would take it for an option.
+pub(super) fn with_negative_values(root: &Command, words: &[OsString]) -> Vec<OsString> {
+    let command = chosen(root, words).map_or(root, |(_, command)| command);
+    let is_negative = |word: &str| {
+        let mut letters = word.chars();
+        letters.next() == Some('-') && letters.next().is_some_and(|c| c.is_ascii_digit())
+    };
+    let mut tied: Vec<OsString> = Vec::new();
+    let mut takes_next = false;
+    for word in words {
+        let text = word.to_string_lossy();
+        match tied.last_mut() {
+            Some(option) if takes_next && is_negative(&text) => {
+                option.push("=");
+                option.push(word);
+                takes_next = false;
+            }
+            _ => {
+                let is_option = !takes_next && text.starts_with('-');
+                takes_next = is_option && takes_next_word(command, &text) == Some(true);
+                tied.push(word.clone());
+            }
+        }
+    }
+    tied
+}
+
 /// The command that the first word names.
 fn chosen<'a>(root: &'a Command, words: &[OsString]) -> Option<(&'a str, &'a Command)> {
     let command = root.find_subcommand(words.first()?)?;

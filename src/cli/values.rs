@@ -10,6 +10,7 @@ use crate::target::trigger::When;
 
 /// A span with its unit: `200ms`, `5s`, `1m30s`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    not_negative(text, "0s")?;
     let remedy =
         || format!("`{text}` is no duration; give a number with its unit, as in 200ms or 5s");
     if text.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
@@ -21,11 +22,21 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 
 /// A span above zero.
 pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
+    not_negative(text, "1ms")?;
     match duration(text)? {
         Duration::ZERO => {
             Err("a duration of 0 leaves no time for anything; give 1ms or more".to_owned())
         }
         span => Ok(span),
+    }
+}
+
+/// Refuses what begins with a minus and a digit; `least` is what may be given.
+pub(super) fn not_negative(text: &str, least: &str) -> Result<(), String> {
+    let number = text.strip_prefix('-').unwrap_or_default();
+    match number.starts_with(|c: char| c.is_ascii_digit()) {
+        true => Err(format!("`{text}` is negative; give {least} or more")),
+        false => Ok(()),
     }
 }
 
@@ -44,6 +55,7 @@ pub(super) fn whole(text: &str) -> Result<u64, String> {
 
 /// A count; `least` is what may be given.
 fn count(text: &str, least: u64) -> Result<u64, String> {
+    not_negative(text, &least.to_string())?;
     text.parse()
         .map_err(|error: ParseIntError| match error.kind() {
             IntErrorKind::PosOverflow => format!("`{text}` is more than there can be; give less"),
@@ -154,6 +166,7 @@ impl FromStr for WhenArg {
                 .map_err(|_| format!("`{text}` is too many connections"))?;
             return Ok(WhenArg(When::Started(n)));
         }
+        not_negative(text, "0s, or 1 connection,")?;
         match duration(text) {
             Ok(span) => Ok(WhenArg(When::After(span))),
             Err(_) => Err(format!(
@@ -305,7 +318,11 @@ mod tests {
         assert_eq!(duration("5s"), Ok(Duration::from_secs(5)));
         assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
         assert!(duration("5").unwrap_err().contains("unit"));
-        assert!(duration("-5s").is_err());
+        for (text, least) in [("-5s", "0s"), ("-5", "0s")] {
+            let said = format!("`{text}` is negative; give {least} or more");
+            assert_eq!(duration(text), Err(said));
+        }
+        assert!(positive_duration("-1s").unwrap_err().contains("give 1ms"));
         assert!(positive_duration("0s").is_err());
     }
 

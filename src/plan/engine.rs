@@ -1,11 +1,10 @@
 //! Whose TCP makes connections, and what of that contradicts the rest.
 
+use nix::unistd::getpid;
+
 use super::{PlanError, RequestSpec, refuse};
 use crate::cli::{CloseArg, EngineArgs, EngineName, Format, JobArgs, Observe};
 use crate::connect::raw::manner::{CloseBy, Does, Manner};
-
-/// The shortest name that a run can have: a request's length counts it.
-const SHORTEST_RUN_ID: &str = "20261123T000000-1";
 
 /// Whose TCP makes connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,9 +25,11 @@ impl Engine {
     }
 }
 
+/// The engine of connections to `host`, which is empty where it is not known.
 pub(super) fn engine(
     args: &JobArgs,
     request: &RequestSpec,
+    host: &str,
     triggered: bool,
 ) -> Result<Engine, PlanError> {
     let given = &args.engine;
@@ -46,7 +47,7 @@ pub(super) fn engine(
         );
     }
     let manner = Manner {
-        does: does(given, request, triggered)?,
+        does: does(given, request, host, triggered)?,
         close: match given.close {
             None | Some(CloseArg::Fin) => CloseBy::Fin,
             Some(CloseArg::Rst) => CloseBy::Rst,
@@ -74,7 +75,21 @@ fn only_raw(args: &EngineArgs) -> Option<&'static str> {
     .find_map(|(given, option)| given.then_some(option))
 }
 
-fn does(args: &EngineArgs, request: &RequestSpec, triggered: bool) -> Result<Does, PlanError> {
+/// How long the request of the first connection is at least: the run's name may have more to it, and
+/// where the server listens may not be known.
+fn shortest(request: &RequestSpec, host: &str) -> u64 {
+    let run_id = format!("20261123T000000-{}", getpid());
+    let mut bytes = Vec::new();
+    request.template(host, &run_id).render(1, &mut bytes);
+    bytes.len() as u64
+}
+
+fn does(
+    args: &EngineArgs,
+    request: &RequestSpec,
+    host: &str,
+    triggered: bool,
+) -> Result<Does, PlanError> {
     if args.handshake_only {
         return Ok(Does::Handshake);
     }
@@ -90,14 +105,18 @@ fn does(args: &EngineArgs, request: &RequestSpec, triggered: bool) -> Result<Doe
              --trigger",
         );
     }
-    let mut bytes = Vec::new();
-    request.template("", SHORTEST_RUN_ID).render(1, &mut bytes);
-    if split.first >= bytes.len() as u64 {
+    let least = shortest(request, host);
+    if split.first >= least {
+        let length = match request {
+            RequestSpec::Generated { .. } => {
+                "before the run all that is sure of its length is that it has at least"
+            }
+            RequestSpec::File(_) | RequestSpec::Payload(..) => "it has",
+        };
         return refuse(format!(
-            "--split-request {} leaves nothing for later: the request may be no longer than {} bytes; \
-             give fewer",
-            split.first,
-            bytes.len()
+            "--split-request {} may leave nothing of the request for later: {length} {least} bytes; give \
+             fewer",
+            split.first
         ));
     }
     Ok(Does::Split {
