@@ -157,6 +157,40 @@ fn what_breaks_a_run_off_is_told_beside_what_was_seen_until_then() {
 
 #[test]
 #[ignore = "needs root, netns"]
+fn too_few_files_are_told_as_what_they_mean_to_each_engine() {
+    enter_namespace();
+    let _listener = silent_listener("127.0.0.1:9292");
+    for (engine, sentence) in [
+        (
+            "socket",
+            "probe: 100 connections may be open at a time and only 100 files may be; those beyond are \
+             local_error rows",
+        ),
+        (
+            "raw -c 10",
+            "probe: only 100 files may be open, and each source port takes one until its connection is \
+             gone for good: should they run out, those beyond are local_error rows",
+        ),
+    ] {
+        let script = format!(
+            "ulimit -n 100; exec \"$0\" --target 127.0.0.1:9292 -n 100 --timeout 50ms --engine {engine}"
+        );
+        let output = Command::new("sh")
+            .args(["-c", &script])
+            .arg(env!("CARGO_BIN_EXE_probe"))
+            .output()
+            .unwrap();
+        let said = stderr(&output);
+        assert!(said.starts_with(sentence), "{said}");
+        // How many source ports it takes is the kernel's part as well.
+        let table = stdout(&output);
+        let told = "failed on this host (local_error): too many open files; raise the limit";
+        assert!(table.contains(told) || engine != "socket", "{table}");
+    }
+}
+
+#[test]
+#[ignore = "needs root, netns"]
 fn without_net_raw_the_sockets_go_on_alone() {
     enter_namespace();
     let listener = silent_listener("127.0.0.1:9292");

@@ -90,11 +90,7 @@ impl Load {
         }
         let (needed, held) = (needed(sources), liked(sources).min(room));
         if needed > room {
-            notes.push(format!(
-                "only {files} files may be open and {needed} may need to be for {open} connections; \
-                 those beyond are local_error rows (raise it with `ulimit -Hn`, or give a smaller \
-                 --concurrency)"
-            ));
+            notes.push(few_files(engine, files, open));
         }
         if sources > 1 {
             notes.push(format!(
@@ -158,6 +154,22 @@ impl Load {
                 open.saturating_add(self.idle).min(self.count)
             }
         }
+    }
+}
+
+/// What fewer files than wanted mean.
+fn few_files(engine: Engine, files: u64, open: u64) -> String {
+    match engine {
+        Engine::Socket => format!(
+            "{open} connections may be open at a time and only {files} files may be; those beyond are \
+             local_error rows (raise it with `ulimit -Hn`, or give a smaller --concurrency)"
+        ),
+        // How long that is, is the server's part too.
+        Engine::Raw(_) => format!(
+            "only {files} files may be open, and each source port takes one until its connection is gone \
+             for good: should they run out, those beyond are local_error rows (raise it with \
+             `ulimit -Hn`, or give a smaller --concurrency)"
+        ),
     }
 }
 
