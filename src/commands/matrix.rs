@@ -56,7 +56,7 @@ pub(super) fn run(args: MatrixArgs, words: &[OsString]) -> Result<ExitCode> {
     let mut failed = None;
     let code = measured.report(|measured| {
         let lines = lines(&rows, measured);
-        let remarks = measured.remarks();
+        let remarks = measured.remarks_beside_rows();
         if let Some((path, file)) = &mut page {
             let text = matrix::markdown(&lines, &setting.head, &setting.facts, &remarks);
             failed = write(file, path, &text).err();
@@ -165,7 +165,13 @@ fn lines<'a>(rows: &'a [Row], measured: &'a Measured) -> Vec<Line<'a>> {
 
 fn line<'a>(row: &'a Row, measured: Option<&'a CaseMeasured>) -> Line<'a> {
     let made = measured.filter(|case| case.pool.runs() > 0);
-    let unmade = measured.and_then(|case| case.unmade.as_deref());
+    let interrupted = measured
+        .filter(|case| case.interrupted)
+        .map(|_| "interrupted");
+    let unmade = measured
+        .and_then(|case| case.unmade.as_deref())
+        .or(interrupted);
+    let is_read = !row.mode.is_empty();
     Line {
         name: &row.name,
         scenario: &row.scenario,
@@ -175,7 +181,7 @@ fn line<'a>(row: &'a Row, measured: Option<&'a CaseMeasured>) -> Line<'a> {
         mode: &row.mode,
         signal: row.signal,
         whom: row.whom.word(),
-        what: row.what.words(),
+        what: if is_read { row.what.words() } else { "" },
         is_stop: row.what.is_stop(),
         runs: made.map(|case| Runs {
             pool: &case.pool,

@@ -141,6 +141,8 @@ impl Line<'_> {
     /// As in `TERM to the tree: graceful stop`.
     fn asked(&self) -> String {
         match (self.signal, self.whom) {
+            // Of a file that cannot be read it is not known.
+            (None, _) if self.what.is_empty() => String::new(),
             (None, _) => "none".to_owned(),
             (Some(signal), "master") => format!("{signal}: {}", self.what),
             (Some(signal), "worker") => format!("{signal}: {}", self.what),
@@ -195,7 +197,7 @@ impl Line<'_> {
             // It was to go on, and ended when nobody asked it anything any more.
             return String::new();
         }
-        let left = made - runs.killed;
+        let left = made - runs.killed - runs.pool.cut_short.min(made - runs.killed);
         let gone = (left > 0).then(|| moment(&runs.stops.gone, left));
         let parts: Vec<String> = gone.into_iter().chain(killed).collect();
         parts.join(", ")

@@ -80,7 +80,8 @@ pub(crate) enum StartError {
     /// It never listened.
     #[error(
         "the command did not listen on {place} within {waited:?}; \
-         give the right --target, or more time with --start-timeout{tail}"
+         have it listen there, say where it does (--target, or `port` in a scenario.toml), or give more \
+         time with --start-timeout{tail}"
     )]
     Silent {
         place: String,

@@ -34,6 +34,8 @@ pub(in crate::commands) struct CaseMeasured {
     pub(in crate::commands) unseen: Vec<String>,
     /// Why it has fewer runs than were asked for.
     pub(in crate::commands) unmade: Option<String>,
+    /// Whether an interrupt cut it short.
+    pub(in crate::commands) interrupted: bool,
     /// What the table of its last run says besides the numbers.
     setting: Setting,
 }
@@ -62,8 +64,10 @@ impl CaseMeasured {
             gone,
         };
         self.stops.add(summary, &turns);
-        self.killed += usize::from(killed.is_some() && gone.is_none());
-        self.left_behind += usize::from(killed.is_some() && gone.is_some());
+        // Whom an interrupt ended had not had its time.
+        let overdue = killed.is_some() && !run.interrupted;
+        self.killed += usize::from(overdue && gone.is_none());
+        self.left_behind += usize::from(overdue && gone.is_some());
         self.ended_before += usize::from(ended_before(&ended.log).is_some());
         let missing = ended.seen.missing.iter().filter_map(Missing::remark);
         for unseen in missing.chain(ended.seen.lacks.iter().cloned()) {
@@ -123,6 +127,13 @@ impl Measured {
     pub(super) fn give_up(&mut self, at: usize, why: &Error) {
         if let Some(case) = self.cases.get_mut(at) {
             case.unmade = Some(format!("{why:#}"));
+        }
+    }
+
+    /// Notes that an interrupt came in the case at `at`, before its last run of `repeat` had ended.
+    pub(super) fn interrupt(&mut self, at: usize, repeat: u64) {
+        if let Some(case) = self.cases.get_mut(at) {
+            case.interrupted = (case.pool.lost.len() as u64) < repeat;
         }
     }
 
@@ -214,6 +225,19 @@ impl Measured {
     /// What the reader of a table of several runs must know besides the numbers, a line each.
     pub(in crate::commands) fn remarks(&self) -> Vec<String> {
         let mut lines = self.tally.remarks();
+        lines.extend(self.remarks_of_all());
+        lines
+    }
+
+    /// The same where rows tell of what became of servers, and of what was not seen.
+    pub(in crate::commands) fn remarks_beside_rows(&self) -> Vec<String> {
+        let mut lines = self.tally.remarks_beside_rows();
+        lines.extend(self.remarks_of_all());
+        lines
+    }
+
+    fn remarks_of_all(&self) -> Vec<String> {
+        let mut lines = Vec::new();
         let summary = self.summary();
         lines.extend(local_error::lines(&summary));
         lines.extend(late(&summary));

@@ -116,6 +116,9 @@ impl<'a> Series<'a> {
                 }
                 Err(Unmade::Case(error) | Unmade::Series(error)) => Err(error),
             };
+            if self.interrupt.came() {
+                measured.interrupt(at, self.plan.repeat);
+            }
             let case = &measured.cases()[at];
             if case.pool.runs() > 0 || case.unmade.is_some() {
                 made = made.and(done(at, case));

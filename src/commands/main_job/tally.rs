@@ -28,6 +28,8 @@ pub(super) struct Tally {
     unfired: usize,
     /// Runs whose server had to be killed.
     killed: usize,
+    /// Those of them that were made to their end.
+    overdue: usize,
     /// Processes that could not be.
     left: Vec<Pid>,
     /// What the wire vantages saw together, where there was one.
@@ -51,6 +53,8 @@ impl Tally {
         self.add_triggers(run);
         if let Some(stop) = run.server.as_ref().and_then(|s| s.stop.as_ref()) {
             self.killed += usize::from(stop.killed.is_some());
+            // Whom an interrupt ended had not had its time.
+            self.overdue += usize::from(stop.killed.is_some() && !run.interrupted);
             self.left.extend(&stop.left);
         }
         let seen = &run.ended.seen;
@@ -143,6 +147,52 @@ impl Tally {
 
     /// What went wrong and could not be seen, a line each.
     pub(super) fn remarks(&self) -> Vec<String> {
+        let mut lines = self.server_remarks();
+        lines.extend(self.wire.iter().flat_map(wire_remarks));
+        lines.extend(self.trace_remark());
+        for (unseen, n) in &self.unseen {
+            lines.push(format!("{}: {unseen}", self.share(*n)));
+        }
+        lines.extend(self.clock_remark());
+        lines
+    }
+
+    /// The same where it is told elsewhere how servers ended, and what could not be seen of which.
+    pub(super) fn remarks_beside_rows(&self) -> Vec<String> {
+        let mut lines: Vec<String> = self.trigger_remark().into_iter().collect();
+        lines.extend(self.left_remark());
+        lines.extend(self.wire.iter().flat_map(wire_remarks));
+        lines.extend(self.trace_remark());
+        lines.extend(self.clock_remark());
+        lines
+    }
+
+    fn trace_remark(&self) -> Option<String> {
+        let (records, lost) = self.trace?;
+        Some(events_remark(records, lost))
+    }
+
+    fn clock_remark(&self) -> Option<String> {
+        let (steps, most) = self.clock_steps;
+        (steps > 0).then(|| {
+            format!(
+                "the wall clock moved by up to {} during {}; packet times are off by up to that",
+                millis(most),
+                self.share(steps)
+            )
+        })
+    }
+
+    fn trigger_remark(&self) -> Option<String> {
+        (self.failed_triggers > 0).then(|| {
+            let share = self.share(self.failed_triggers);
+            let first = self.first_failure.iter();
+            let first: String = first.map(|how| format!("; the first: {how}")).collect();
+            format!("a trigger failed in {share}{first}")
+        })
+    }
+
+    fn server_remarks(&self) -> Vec<String> {
         let mut lines = Vec::new();
         if self.ended_before > 0 {
             let share = self.share(self.ended_before);
@@ -150,47 +200,25 @@ impl Tally {
                 "the server had ended before it was signalled in {share}"
             ));
         }
-        if self.failed_triggers > 0 {
-            let share = self.share(self.failed_triggers);
-            let first = self.first_failure.iter();
-            let first: String = first.map(|how| format!("; the first: {how}")).collect();
-            lines.push(format!("a trigger failed in {share}{first}"));
-        }
-        lines.extend(self.killed_remarks());
-        lines.extend(self.wire.iter().flat_map(wire_remarks));
-        if let Some((records, lost)) = self.trace {
-            lines.push(events_remark(records, lost));
-        }
-        for (unseen, n) in &self.unseen {
-            lines.push(format!("{}: {unseen}", self.share(*n)));
-        }
-        let (steps, most) = self.clock_steps;
-        if steps > 0 {
+        lines.extend(self.trigger_remark());
+        if self.overdue > 0 {
             lines.push(format!(
-                "the wall clock moved by up to {} during {}; packet times are off by up to that",
-                millis(most),
-                self.share(steps)
+                "the server had not stopped in time and was killed in {}",
+                self.share(self.overdue)
             ));
         }
+        lines.extend(self.left_remark());
         lines
     }
 
-    fn killed_remarks(&self) -> Vec<String> {
-        let mut lines = Vec::new();
-        if self.killed > 0 {
-            lines.push(format!(
-                "the server had not stopped in time and was killed in {}",
-                self.share(self.killed)
-            ));
-        }
-        if !self.left.is_empty() {
+    fn left_remark(&self) -> Option<String> {
+        (!self.left.is_empty()).then(|| {
             let pids: Vec<String> = self.left.iter().map(ToString::to_string).collect();
-            lines.push(format!(
+            format!(
                 "processes that could not be killed: end {} yourself, as another user or as root",
                 pids.join(", ")
-            ));
-        }
-        lines
+            )
+        })
     }
 
     /// So many of the runs, in words.

@@ -23,7 +23,10 @@ pub(super) fn notes(lines: &[Line<'_>]) -> Vec<String> {
 }
 
 fn about(line: &Line<'_>) -> Vec<String> {
-    let mut notes: Vec<String> = line.unmade.map(str::to_owned).into_iter().collect();
+    // An error of a run says which, and so does the note.
+    let own = format!("run {}: ", line.name);
+    let unmade = line.unmade.map(|why| why.strip_prefix(&own).unwrap_or(why));
+    let mut notes: Vec<String> = unmade.map(str::to_owned).into_iter().collect();
     let Some(runs) = &line.runs else {
         return notes;
     };

@@ -100,7 +100,9 @@ fn a_row_says_what_was_lost_and_when() {
             ..line("puma-single-TERM")
         },
         Line {
-            unmade: Some("the command ended (exit status 1) before it listened"),
+            unmade: Some(
+                "run puma-5.6.5-single-TERM: the command ended (exit status 1) before it listened",
+            ),
             ..line("puma-5.6.5-single-TERM")
         },
     ];
