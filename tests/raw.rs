@@ -476,6 +476,30 @@ fn a_syn_that_cannot_be_sent_again_does_not_end_the_attempt() {
 }
 
 #[test]
+#[ignore = "needs root, netns"]
+fn a_neighbour_that_does_not_answer_is_unreachable() {
+    enter_namespace();
+    let _there = Namespace::linked();
+    // It is asked three times: a tenth of a second apart, not a second.
+    for family in ["ipv4", "ipv6"] {
+        sysctl(&format!("net/{family}/neigh/near/retrans_time_ms"), "100");
+    }
+    for nobody in ["10.0.0.77:80", "[fd00::77]:80"] {
+        for engine in ["raw", "socket"] {
+            let output = run_probe(&format!(
+                "--engine {engine} --target {nobody} -n 5 --timeout 10s --format csv"
+            ));
+            let rows = rows(&output.stdout);
+            assert_eq!(rows.len(), 5, "{}", stderr(&output));
+            for row in rows {
+                let told = [&row["outcome"], &row["errno"]].map(String::as_str);
+                assert_eq!(told, ["unreachable", "EHOSTUNREACH"], "{engine}: {row:?}");
+            }
+        }
+    }
+}
+
+#[test]
 #[ignore = "needs root, netns, setpriv"]
 fn cap_net_raw_is_all_that_it_needs_and_what_is_missing_is_told() {
     enter_namespace();

@@ -34,12 +34,19 @@ const RING_MEBIBYTES: u32 = 32;
 /// What packets longer than a frame may take up until they are read: some forty merged segments of
 /// 64 KiB with the kernel's own share of them.
 const LONG_PACKETS_BYTES: usize = 4 << 20;
+/// The loopback interface of every name space (LOOPBACK_IFINDEX in include/net/flow.h).
+const LOOPBACK: u32 = 1;
+/// What this host's own errors may take up: a few for each connection that waits for a neighbour.
+const ERRORS_MEBIBYTES: u32 = 1;
 /// So many frames are handed on at most before what they call for can be sent.
 const AT_ONCE: usize = 256;
 
 /// A raw socket and a ring, both open.
 pub(crate) struct Link {
     ring: Ring,
+    /// The ICMP errors that this host makes itself, where another is the target: that a neighbour does
+    /// not answer (arp_error_report, ndisc_error_report). They reach their sender by loopback.
+    own_errors: Option<Ring>,
     outbox: Outbox,
     bad_checksums: u64,
     cut: u64,
@@ -94,8 +101,17 @@ impl Link {
             filter: &program,
             received_only: route.local,
         };
+        let at_home = Tap {
+            interface: LOOPBACK,
+            received_only: true,
+            ..tap
+        };
+        let elsewhere = !route.local && route.interface != LOOPBACK;
         Ok(Link {
             ring: Ring::open(&tap, RING_MEBIBYTES, LONG_PACKETS_BYTES)?,
+            own_errors: elsewhere
+                .then(|| Ring::open(&at_home, ERRORS_MEBIBYTES, LONG_PACKETS_BYTES))
+                .transpose()?,
             outbox: Outbox::new(raw_socket(target)?, target),
             bad_checksums: 0,
             cut: 0,
@@ -126,6 +142,7 @@ impl Link {
     pub(crate) fn receive(&mut self, mut each: impl FnMut(Received<'_>)) -> usize {
         let Link {
             ring,
+            own_errors,
             bad_checksums,
             cut,
             ..
@@ -141,24 +158,33 @@ impl Link {
             *cut += u64::from(received.bytes.len() < received.len);
             each(received);
         };
-        (0..AT_ONCE)
-            .take_while(|_| ring.read_frame(&mut one))
-            .count()
+        let mut next = || {
+            ring.read_frame(&mut one)
+                || own_errors
+                    .as_mut()
+                    .is_some_and(|ring| ring.read_frame(&mut one))
+        };
+        (0..AT_ONCE).take_while(|_| next()).count()
     }
 
     /// Waits until a packet is there, what is queued can be sent, a signal came, or the time is up.
     /// The error is the interface's: ENETDOWN, once, when it went down.
     pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let timeout = timeout.map(timespec);
-        let receive = PollFd::new(&self.ring, PollFlags::IN);
-        let send = PollFd::new(self.outbox.socket(), PollFlags::OUT);
-        let mut both = [receive, send];
-        let waited_for = if self.outbox.is_empty() { 1 } else { 2 };
-        match poll(&mut both[..waited_for], timeout.as_ref()) {
+        let mut fds = vec![PollFd::new(&self.ring, PollFlags::IN)];
+        fds.extend(
+            self.own_errors
+                .iter()
+                .map(|ring| PollFd::new(ring, PollFlags::IN)),
+        );
+        if !self.outbox.is_empty() {
+            fds.push(PollFd::new(self.outbox.socket(), PollFlags::OUT));
+        }
+        match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let failed = both[0].revents().contains(PollFlags::ERR);
+        let failed = fds[0].revents().contains(PollFlags::ERR);
         if failed {
             self.ring.take_error()
         } else {
