@@ -159,21 +159,24 @@ fn what_breaks_a_run_off_is_told_beside_what_was_seen_until_then() {
 #[ignore = "needs root, netns"]
 fn too_few_files_are_told_as_what_they_mean_to_each_engine() {
     enter_namespace();
-    let _listener = silent_listener("127.0.0.1:9292");
-    for (engine, sentence) in [
+    let _listeners = ["127.0.0.1:9292", "[::1]:9292"].map(silent_listener);
+    for (engine, target, sentence) in [
         (
             "socket",
+            "127.0.0.1:9292",
             "probe: 100 connections may be open at a time and only 100 files may be; those beyond are \
              local_error rows",
         ),
         (
-            "raw -c 10",
+            // Where there are other addresses to connect from, ports are used with those as well.
+            "raw -c 50",
+            "[::1]:9292",
             "probe: only 100 files may be open, and each source port takes one until its connection is \
              gone for good: should they run out, those beyond are local_error rows",
         ),
     ] {
         let script = format!(
-            "ulimit -n 100; exec \"$0\" --target 127.0.0.1:9292 -n 100 --timeout 50ms --engine {engine}"
+            "ulimit -n 100; exec \"$0\" --target {target} -n 100 --timeout 50ms --engine {engine}"
         );
         let output = Command::new("sh")
             .args(["-c", &script])

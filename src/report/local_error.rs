@@ -32,7 +32,7 @@ pub(crate) fn nothing_measured(summary: &Summary) -> Option<String> {
 
 fn why(errno: Option<Errno>) -> String {
     let Some(errno) = errno else {
-        return "nothing says why".to_owned();
+        return "ended by a reset of this host's own, not the server's".to_owned();
     };
     let os = match os_errno(errno) {
         Ok(os) => os,
@@ -93,7 +93,7 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "1 connection failed on this host (local_error): nothing says why",
+                "1 connection failed on this host (local_error): ended by a reset of this host's own, not the server's",
                 "1 connection failed on this host (local_error): too many open files; raise the limit of \
                  open files with `ulimit -Hn`, or give a smaller --concurrency",
                 "2 connections failed on this host (local_error): cannot assign requested address; no \

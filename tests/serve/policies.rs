@@ -12,7 +12,7 @@ use crate::common::prefork::{CLOCKS, Client, Measured, REQUEST, Serving, measure
 const LOAD: &str = "--count 100 --rate 250 --signal TERM@50";
 
 /// Runs of which the median is taken.
-const RUNS: usize = 20;
+const RUNS: usize = 10;
 
 /// Both ways of stopping a server, each held against the server's log.
 fn stop_both_ways(options: &str, serve_options: &str) -> [Measured; 2] {
