@@ -38,5 +38,5 @@ pub(super) fn run(args: RunArgs, words: &[OsString]) -> Result<ExitCode> {
 /// says that nothing was.
 pub(super) fn run_series(plan: Plan, cases: &[Case], words: &[OsString]) -> Result<Measured> {
     let series = Series::open(plan, words)?;
-    series.measure(cases, Unmeasurable::EndsTheSeries, |_, _| Ok(()))
+    series.measure(cases, Unmeasurable::EndsTheSeries, |_| Ok(()))
 }

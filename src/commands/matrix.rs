@@ -51,7 +51,7 @@ pub(super) fn run(args: MatrixArgs, words: &[OsString]) -> Result<ExitCode> {
     let mut series = Series::open(plan, words)?;
     let mut page = series.create("matrix.md")?;
     let mut sheet = Sheet::open(&rows, series.create("matrix.csv")?)?;
-    let measured = series.measure(&cases, Unmeasurable::EndsItsCase, |_, case| sheet.add(case))?;
+    let measured = series.measure(&cases, Unmeasurable::EndsItsCase, |case| sheet.add(case))?;
     sheet.finish()?;
     let mut failed = None;
     let code = measured.report(|measured| {

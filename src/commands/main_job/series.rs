@@ -92,7 +92,7 @@ impl<'a> Series<'a> {
         mut self,
         cases: &[Case],
         unmeasurable: Unmeasurable,
-        mut done: impl FnMut(usize, &CaseMeasured) -> Result<()>,
+        mut done: impl FnMut(&CaseMeasured) -> Result<()>,
     ) -> Result<Measured> {
         let planned = self.plan.repeat.saturating_mul(cases.len() as u64);
         let mut measured = Measured::new(planned, cases, &self.plan, self.opened.stdout_taken);
@@ -121,7 +121,7 @@ impl<'a> Series<'a> {
             }
             let case = &measured.cases()[at];
             if case.pool.runs() > 0 || case.unmade.is_some() {
-                made = made.and(done(at, case));
+                made = made.and(done(case));
             }
             if made.is_err() {
                 break;
